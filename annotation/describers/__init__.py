@@ -1,0 +1,1 @@
+"""Describers: each turns one `ImageRecord` into several natural-language descriptions."""

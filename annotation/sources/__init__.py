@@ -1,0 +1,1 @@
+"""Readers: one module per annotation format, each yielding `ImageRecord`s."""

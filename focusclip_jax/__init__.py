@@ -1,0 +1,1 @@
+"""FocusCLIP in JAX: CLIP with Subject-Focused Attention (arXiv 2403.06904)."""

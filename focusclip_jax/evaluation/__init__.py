@@ -1,0 +1,1 @@
+"""Zero-shot evaluation: tasks, data set readers, metrics and the results table."""

@@ -1,0 +1,1 @@
+"""Readers of evaluation data sets in their own on-disk layouts, one module each."""

@@ -1,0 +1,1 @@
+"""The image tower, the text tower and the FocusCLIP that joins them."""
