@@ -64,7 +64,7 @@ class Description:
 def person(joints, visibility=None, occluded=None, extra=None) -> Person:
     """Build a consistent `Person`: NaN exactly where visibility is MISSING.
 
-    joints: (16, 2) numbers, NaN where missing. visibility: (16,), by default LABELLED where joints are finite.
+    joints: (16, 2) numbers, NaN where missing. visibility: (16,), by default LABELLED where finite.
     """
     joints = np.array(joints, np.float64)
     finite = np.isfinite(joints).all(-1)
