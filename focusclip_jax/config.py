@@ -1,0 +1,228 @@
+"""Every setting of a run with its default, and how a config file and the command line change it.
+
+A config is a Python file with `get_config()`; it starts from `default()` and changes what differs.
+On the command line `--config.a.b=value` changes one setting further.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from focusclip_jax.errors import UserError
+
+
+def default() -> ConfigDict:
+    """All settings. A tuple of numbers keeps its length; a tuple of texts may have any."""
+    return ConfigDict(
+        {
+            "name": "focusclip",
+            "seed": 0,
+            "data": {
+                # Commands for `launch.sh annotate` that make the shards below; run once, before training.
+                "prepare": (),
+                # Folder or glob pattern of TFRecord shards.
+                "train": "",
+                "validation": "",
+                "image_size": 224,
+                # Captions drawn per image and step (C).
+                "captions": 1,
+                # Random crop: least and largest share of the area, and largest change of the aspect ratio.
+                "crop_area": (1.0, 1.0),
+                "crop_aspect": 1.0,
+                "flip": 0.0,
+                "threads": 2,
+                "workers": 0,
+            },
+            "text": {
+                # "" trains one on the captions; else a tokenizer.json, vocab.txt, CLIP merges or hub id.
+                "tokenizer": "",
+                "vocabulary": 8192,
+                # Longest caption in tokens, and the lengths that a batch may be padded to.
+                "context": 256,
+                "buckets": (64, 128, 192, 256),
+            },
+            "model": {
+                "patch_size": 16,
+                "pool": "class",
+                "embedding": 512,
+                "image": {"depth": 12, "width": 768, "heads": 12, "mlp": 3072},
+                "text": {"depth": 12, "width": 768, "heads": 12, "mlp": 3072},
+                "focus_tower": "shared",
+                "alpha": "sigmoid",
+                "pixel_mean": (0.5, 0.5, 0.5),
+                "pixel_std": (0.5, 0.5, 0.5),
+                "dtype": "float32",
+                "attention": "matmul",
+                "remat": False,
+            },
+            # Published weights to start the towers from: a safetensors file or folder; "none" for random ones.
+            "weights": {"image": "none", "text": "none"},
+            "loss": {
+                "kind": "infonce",
+                "image_text": 1.0,
+                "focus_text": 1.0,
+                "focus_image": 0.0,
+            },
+            "optimizer": {
+                "name": "adamw",
+                "learning_rate": 5e-4,
+                "schedule": "cosine",
+                "warmup_steps": 0,
+                "weight_decay": 0.1,
+                "b1": 0.9,
+                "b2": 0.98,
+                "momentum": 0.9,
+                "clip_norm": 1.0,
+            },
+            # Devices along each axis; -1 takes the rest.
+            "mesh": {"data": -1, "fsdp": 1},
+            "batch_size": 256,
+            "steps": 1000,
+            "log_every": 20,
+            "evaluate_every": 500,
+            "checkpoint_every": 500,
+            "keep_checkpoints": 2,
+            "evaluation": {
+                # Names of focusclip_jax.evaluation.tasks.
+                "tasks": (),
+                # Folder that holds one folder per data set.
+                "data_dir": "data",
+                # Images encoded at a time.
+                "batch_size": 256,
+            },
+        }
+    )
+
+
+CHOICES = {
+    "model.pool": ("class", "mean"),
+    "model.focus_tower": ("shared", "separate"),
+    "model.alpha": ("sigmoid", "unbounded"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.attention": ("matmul", "xla", "cudnn"),
+    "loss.kind": ("infonce", "ntxent", "sigmoid"),
+    "optimizer.name": ("adamw", "sgd"),
+    "optimizer.schedule": ("cosine", "constant"),
+}
+
+
+def define_flags() -> None:
+    """Define `--config` and `--config.*`; absl reads them in `parse`."""
+    if "config" not in flags.FLAGS:
+        config_flags.DEFINE_config_file("config", None, "Python file with get_config().", lock_config=True)
+
+
+def parse(arguments: list[str]) -> ConfigDict:
+    """Read the flags and return the checked config. Raises UserError with one sentence for any mistake in them."""
+    path = _config_path(arguments)
+    try:
+        # Before the parse: the parsed object is the one that the overrides change.
+        base = _load(path)
+        flags.FLAGS(["focusclip_jax", *arguments], known_only=False)
+        config = flags.FLAGS["config"].value
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: {_first_sentence(error)}") from None
+    check(config, base)
+    return config
+
+
+def _config_path(arguments: list[str]) -> str:
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            path = argument.split("=", 1)[1]
+            break
+        if argument == "--config" and index + 1 < len(arguments):
+            path = arguments[index + 1]
+            break
+    else:
+        raise UserError("--config=FILE is missing; try --config=configs/focusclip_tiny.py")
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--config={path}: no such file; the shipped ones are in configs/")
+    return path
+
+
+def _load(path: str) -> ConfigDict:
+    namespace: dict[str, Any] = {"__file__": path, "__name__": "config"}
+    exec(compile(pathlib.Path(path).read_text(), path, "exec"), namespace)
+    if "get_config" not in namespace:
+        raise UserError(f"{path}: it defines no get_config()")
+    return namespace["get_config"]()
+
+
+def _first_sentence(error: Exception) -> str:
+    message = str(error.args[0]) if error.args else str(error)
+    return " ".join(message.split())
+
+
+def check(config: ConfigDict, base: ConfigDict) -> None:
+    """Check what types alone do not: tuple lengths against `base`, choices, and sizes that must fit."""
+    values = dict(leaves(config))
+    for name, value in leaves(base):
+        if _is_numbers(value) and name != "text.buckets" and len(values[name]) != len(value):
+            raise UserError(
+                f"--config.{name}={values[name]}: expected {len(value)} numbers, as in {value}, "
+                f"not {len(values[name])}"
+            )
+    for name, choices in CHOICES.items():
+        if values[name] not in choices:
+            raise UserError(f"--config.{name}={values[name]}: expected one of {', '.join(choices)}")
+    for tower in ("image", "text"):
+        width, heads = values[f"model.{tower}.width"], values[f"model.{tower}.heads"]
+        if width % heads:
+            raise UserError(f"--config.model.{tower}.heads={heads}: it does not divide the width {width}")
+    size, patch = values["data.image_size"], values["model.patch_size"]
+    if size % patch:
+        raise UserError(f"--config.data.image_size={size}: it is not a multiple of the patch size {patch}")
+    buckets = values["text.buckets"]
+    if list(buckets) != sorted(set(buckets)) or not buckets or buckets[-1] != values["text.context"]:
+        raise UserError(
+            f"--config.text.buckets={buckets}: expected rising lengths that end with "
+            f"text.context={values['text.context']}"
+        )
+    if not any(values[f"loss.{term}"] for term in ("image_text", "focus_text", "focus_image")):
+        raise UserError("--config.loss: every term has weight 0; give at least one a weight")
+    for name in ("batch_size", "steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"):
+        if values[name] < 1:
+            raise UserError(f"--config.{name}={values[name]}: expected at least 1")
+
+
+def leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All settings as ("a.b", value)."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(v, int | float) for v in value)
+
+
+def to_json(config: ConfigDict) -> str:
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def from_json(path: pathlib.Path) -> ConfigDict:
+    """The config that a workdir was trained with. Raises UserError where there is none."""
+    try:
+        loaded = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected the workdir of a training run") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+    return ConfigDict(_tuples(loaded))
+
+
+def _tuples(value):
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+

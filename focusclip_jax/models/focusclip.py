@@ -1,0 +1,140 @@
+"""FocusCLIP: two towers and Subject-Focused Attention (paper sections 3.1 to 3.3).
+
+Training looks at three views of an example: the image, the same image with the subject
+highlighted, and the text. Inference needs the image and the text only, so a trained FocusCLIP
+costs what CLIP costs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from focusclip_jax.models import transformer
+from focusclip_jax.models.text import TextTower
+from focusclip_jax.models.vit import ImageTower
+
+IMAGE, TEXT, FOCUS = "image", "text", "focus"
+
+INITIAL_ALPHA = 0.5
+INITIAL_LOG_SCALE = {"infonce": 2.659, "ntxent": 0.693, "sigmoid": 2.303}  # ln(1/0.07), ln(1/0.5), ln(10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Everything that decides a model's parameters and what it computes.
+
+    image, text: the towers' transformers. image_size, patch_size: pixels. context, vocabulary: tokens.
+    pool: "class" or "mean", how the image tower reads out.
+    embedding: D of the joint space.
+    focus_tower: "shared" (the image tower encodes both views) or "separate".
+    alpha: "sigmoid" (α stays in (0, 1)) or "unbounded" (the 2023 code).
+    pixel_mean, pixel_std: of [0, 1] RGB; (0, 0, 0) and (1, 1, 1) leave pixels as they are, as the 2023 code did.
+    loss: "infonce", "ntxent" or "sigmoid"; decides the initial temperature.
+    dtype: "float32" or "bfloat16" for activations; parameters and losses are float32.
+    """
+
+    image: transformer.Shape
+    text: transformer.Shape
+    image_size: int
+    patch_size: int
+    pool: str
+    vocabulary: int
+    context: int
+    embedding: int
+    focus_tower: str = "shared"
+    alpha: str = "sigmoid"
+    pixel_mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    loss: str = "infonce"
+    dtype: str = "float32"
+
+
+class FocusCLIP(nnx.Module):
+    """The model. Embeddings are float32 and L2-normalised."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        a = self.architecture = architecture
+        self.image = self._image_tower(rngs)
+        if a.focus_tower == "separate":
+            self.focus = self._image_tower(rngs)
+        self.text = TextTower(
+            a.text, vocabulary=a.vocabulary, context=a.context, embedding=a.embedding, rngs=rngs
+        )
+        # Both start at α = 0.5: sigmoid(0) or the value itself.
+        self.alpha_parameter = nnx.Param(jnp.float32(0.0 if a.alpha == "sigmoid" else INITIAL_ALPHA))
+        self.log_scale = nnx.Param(jnp.float32(INITIAL_LOG_SCALE[a.loss]))
+        self.logit_bias = nnx.Param(jnp.float32(-10.0 if a.loss == "sigmoid" else 0.0))
+
+    def _image_tower(self, rngs):
+        a = self.architecture
+        return ImageTower(
+            a.image,
+            image_size=a.image_size,
+            patch_size=a.patch_size,
+            pool=a.pool,
+            embedding=a.embedding,
+            rngs=rngs,
+        )
+
+    @property
+    def alpha(self) -> jax.Array:
+        """How much of the background stays: 1 leaves the image as it is, 0 blackens all but the subject."""
+        raw = self.alpha_parameter[...]
+        return jax.nn.sigmoid(raw) if self.architecture.alpha == "sigmoid" else raw
+
+    def highlight(self, image: jax.Array, heatmap: jax.Array) -> jax.Array:
+        """image · (α + (1 − α) · heatmap). image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1]."""
+        alpha = self.alpha
+        return image * (alpha + (1.0 - alpha) * heatmap)[..., None]
+
+    def encode_image(self, image: jax.Array) -> jax.Array:
+        """image: (B, H, W, 3) in [0, 1] → (B, D)."""
+        return l2_normalise(self.image(self._normalise(image)))
+
+    def encode_focus(self, image: jax.Array, heatmap: jax.Array) -> jax.Array:
+        """The highlighted image. image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1] → (B, D)."""
+        tower = self.focus if self.architecture.focus_tower == "separate" else self.image
+        return l2_normalise(tower(self._normalise(self.highlight(image, heatmap))))
+
+    def encode_text(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+        """tokens: int32 (B, T), lengths: int32 (B,) → (B, D)."""
+        return l2_normalise(self.text(tokens, lengths, jnp.dtype(self.architecture.dtype)))
+
+    def views(self, batch: Mapping[str, jax.Array], focus: bool) -> dict[str, jax.Array]:
+        """All embeddings of a batch: "image" (B, D), "text" (B, C, D) and, if asked for, "focus" (B, D)."""
+        image = unit_pixels(batch["image"])
+        tokens, lengths = batch["tokens"], batch["lengths"]
+        captions = self.encode_text(tokens.reshape(-1, tokens.shape[-1]), lengths.reshape(-1))
+        embeddings = {TEXT: captions.reshape(*lengths.shape, -1)}
+        if focus and self.architecture.focus_tower == "shared":
+            # One pass over both views, interleaved so that a batch sharded over devices stays where it is.
+            pair = jnp.stack([image, self.highlight(image, batch["heatmap"])], axis=1)
+            both = self.encode_image(pair.reshape(-1, *image.shape[1:]))
+            both = both.reshape(image.shape[0], 2, -1)
+            return embeddings | {IMAGE: both[:, 0], FOCUS: both[:, 1]}
+        embeddings[IMAGE] = self.encode_image(image)
+        if focus:
+            embeddings[FOCUS] = self.encode_focus(image, batch["heatmap"])
+        return embeddings
+
+    def _normalise(self, image):
+        a = self.architecture
+        mean = jnp.asarray(a.pixel_mean, jnp.float32)
+        std = jnp.asarray(a.pixel_std, jnp.float32)
+        return ((image - mean) / std).astype(a.dtype)
+
+
+def unit_pixels(image: jax.Array) -> jax.Array:
+    """uint8 (B, H, W, 3) → float32 in [0, 1]."""
+    return image.astype(jnp.float32) / 255.0
+
+
+def l2_normalise(x: jax.Array) -> jax.Array:
+    """Rows of length one, float32. (…, D) → (…, D)."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))

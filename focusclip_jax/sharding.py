@@ -1,0 +1,93 @@
+"""Where arrays live: a data × fsdp mesh and ordered rules from parameter names to shardings."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from focusclip_jax.errors import UserError
+
+DATA, FSDP = "data", "fsdp"
+
+# First match wins; a parameter that no rule covers is an error. "fsdp" splits the largest dimension
+# that the axis divides (the last of equals); "replicate" keeps a copy on every device. Optimizer
+# moments carry their parameter's name and so follow it.
+RULES = (
+    (r"(kernel|token_embedding|position_embedding)$", "fsdp"),
+    (r"(bias|scale|class_embedding|alpha_parameter)$", "replicate"),
+    (r"^(step|count)$|/count$", "replicate"),
+)
+
+
+def make_mesh(data: int, fsdp: int) -> Mesh:
+    """Mesh over all devices of all processes. One of the sizes may be -1: the rest."""
+    devices = jax.device_count()
+    sizes = [data, fsdp]
+    if sizes.count(-1) == 1:
+        known = sizes[1 - sizes.index(-1)]
+        sizes[sizes.index(-1)] = devices // known if known > 0 else 0
+    if min(sizes) < 1 or sizes[0] * sizes[1] != devices:
+        raise UserError(
+            f"--config.mesh: data={data} × fsdp={fsdp} does not make up the {devices} devices that are here"
+        )
+    return jax.make_mesh(sizes, (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def check_batch(batch_size: int, mesh: Mesh) -> None:
+    """Raise UserError where the devices or processes do not divide the global batch."""
+    if batch_size % mesh.size:
+        raise UserError(
+            f"--config.batch_size={batch_size}: the mesh has {mesh.size} devices, expected a multiple of that"
+        )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows of a batch split over every device."""
+    return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def tree_shardings(tree, mesh: Mesh):
+    """A sharding for every leaf of a tree of shaped arrays, by `RULES`. Raises ValueError for an uncovered name."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, _spec(name_of(path), leaf.shape, mesh.shape[FSDP])), tree
+    )
+
+
+def name_of(path) -> str:
+    """"image/blocks/qkv_kernel" for the path of a leaf."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _spec(name: str, shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
+    for pattern, place in RULES:
+        if re.search(pattern, name):
+            return _split_largest(shape, fsdp) if place == "fsdp" else PartitionSpec()
+    raise ValueError(f"parameter {name} of shape {shape}: no rule of focusclip_jax.sharding.RULES covers it")
+
+
+def _split_largest(shape, fsdp):
+    candidates = [i for i, size in enumerate(shape) if size % fsdp == 0]
+    if fsdp == 1 or not candidates:
+        return PartitionSpec()
+    axis = max(candidates, key=lambda i: (shape[i], i))
+    return PartitionSpec(*[FSDP if i == axis else None for i in range(axis + 1)])
+
+
+def table(tree, mesh: Mesh) -> str:
+    """One line per leaf: name, shape, dtype, how it is split, and the total number of values."""
+    rows = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        spec = _spec(name_of(path), leaf.shape, mesh.shape[FSDP])
+        split = ", ".join(str(axis) for axis in spec) or "replicated"
+        rows.append((name_of(path), "×".join(map(str, leaf.shape)) or "()", leaf.dtype.name, split))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    total = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+    return "\n".join([*lines, f"{total:,} values in {len(rows)} arrays"])

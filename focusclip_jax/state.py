@@ -1,0 +1,91 @@
+"""One path to a training state, shared by training, evaluation and whatever restores a checkpoint:
+
+shapes first, then shardings, then either initial values computed in place or values restored in place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from focusclip_jax import sharding
+from focusclip_jax.models.focusclip import Architecture, FocusCLIP
+from focusclip_jax.models.transformer import Shape
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """What changes from step to step. `step` is the number of updates done.
+
+    The batch and every random number of step s are functions of (seed, s), so nothing else is needed to go on.
+    """
+
+    step: jax.Array
+    params: dict[str, Any]
+    optimizer: Any
+
+
+def architecture(config: ConfigDict, vocabulary: int) -> Architecture:
+    """The model that a config describes, for a tokenizer of that many entries."""
+    model = config.model
+
+    def shape(tower, **other):
+        return Shape(**tower, attention=model.attention, remat=model.remat, **other)
+
+    return Architecture(
+        image=shape(model.image),
+        text=shape(model.text),
+        image_size=config.data.image_size,
+        patch_size=model.patch_size,
+        pool=model.pool,
+        vocabulary=vocabulary,
+        context=config.text.context,
+        embedding=model.embedding,
+        focus_tower=model.focus_tower,
+        alpha=model.alpha,
+        pixel_mean=model.pixel_mean,
+        pixel_std=model.pixel_std,
+        loss=config.loss.kind,
+        dtype=model.dtype,
+    )
+
+
+def _build(arch: Architecture, seed: int):
+    graph, params = nnx.split(FocusCLIP(arch, rngs=nnx.Rngs(seed)), nnx.Param)
+    return graph, nnx.to_pure_dict(params)
+
+
+def graph_of(arch: Architecture) -> nnx.GraphDef:
+    """The model without its parameters; `nnx.merge(graph, params)` makes it callable."""
+    found = []
+    jax.eval_shape(lambda: found.append(_build(arch, 0)[0]))
+    return found[0]
+
+
+def abstract(arch: Architecture, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the whole state; allocates nothing."""
+    shapes = jax.eval_shape(lambda: _initial(arch, optimizer, 0))
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        shapes,
+        sharding.tree_shardings(shapes, mesh),
+    )
+
+
+def initial(arch: Architecture, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int) -> TrainState:
+    """Random parameters, computed where they will live."""
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract(arch, optimizer, mesh))
+    return jax.jit(lambda: _initial(arch, optimizer, seed), out_shardings=places)()
+
+
+def _initial(arch, optimizer, seed):
+    params = _build(arch, seed)[1]
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
