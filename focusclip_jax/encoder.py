@@ -1,0 +1,43 @@
+"""A trained model as evaluation and users see it: images and texts in, embeddings out."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from flax import nnx
+
+from focusclip_jax.data.text import Tokenizer
+from focusclip_jax.models.focusclip import Architecture, unit_pixels
+
+
+class Encoder:
+    """The two towers with their parameters, compiled. Nothing in it knows of heatmaps.
+
+    image_size: side of the images it takes, pixels.
+    """
+
+    def __init__(self, graph: nnx.GraphDef, params, architecture: Architecture, tokenizer: Tokenizer):
+        self.image_size = architecture.image_size
+        self.params = params
+        self._context = architecture.context
+        self._tokenizer = tokenizer
+        self._images = jax.jit(lambda params, x: nnx.merge(graph, params).encode_image(unit_pixels(x)))
+        self._texts = jax.jit(lambda params, *x: nnx.merge(graph, params).encode_text(*x))
+
+    def encode_images(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (B, H, W, 3) RGB → float32 (B, D), L2-normalised. Each new B compiles once."""
+        return np.asarray(self._images(self.params, images))
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        """B texts → float32 (B, D), L2-normalised. Texts longer than the model's context are cut."""
+        rows = self._tokenizer.encode(texts, self._context)
+        lengths = np.array([len(row) for row in rows], np.int32)
+        tokens = np.full((len(rows), _padded_length(lengths.max(), self._context)), self._tokenizer.pad_id, np.int32)
+        for row, ids in zip(tokens, rows, strict=True):
+            row[: len(ids)] = ids
+        return np.asarray(self._texts(self.params, tokens, lengths))
+
+
+def _padded_length(longest: int, context: int) -> int:
+    """The next power of two, so that few shapes are compiled."""
+    return min(context, max(16, 1 << (int(longest) - 1).bit_length()))
