@@ -1,0 +1,208 @@
+"""The zero-shot tasks as plain data: classes in a fixed order, prompts, k, split, source.
+
+A class is what a reader of `datasets/` labels an image with. Its prompts are what the text tower reads;
+several prompts of one class are averaged (`zero_shot.class_embeddings`).
+"""
+
+import dataclasses
+
+from focusclip_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One zero-shot classification task.
+
+    dataset: the folder below the data directory, and the reader of that name.
+    kind: "activity", "age" or "emotion"; the macro-average is taken over kinds.
+    prompts: for each class, in the order of `classes`, one or more texts.
+    k: an answer counts as right if the label is among the k most similar classes.
+    """
+
+    name: str
+    dataset: str
+    kind: str
+    classes: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    k: int
+    split: str
+    source: str
+
+    def __post_init__(self):
+        if len(self.prompts) != len(self.classes) or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"task {self.name}: expected distinct classes, each with its prompts")
+        if not all(self.prompts):
+            raise ValueError(f"task {self.name}: a class has no prompt")
+
+
+# The order of the data set's own ImageSplits/actions.txt ("reading" before "phoning").
+STANFORD40_CLASSES = (
+    "applauding",
+    "blowing_bubbles",
+    "brushing_teeth",
+    "cleaning_the_floor",
+    "climbing",
+    "cooking",
+    "cutting_trees",
+    "cutting_vegetables",
+    "drinking",
+    "feeding_a_horse",
+    "fishing",
+    "fixing_a_bike",
+    "fixing_a_car",
+    "gardening",
+    "holding_an_umbrella",
+    "jumping",
+    "looking_through_a_microscope",
+    "looking_through_a_telescope",
+    "playing_guitar",
+    "playing_violin",
+    "pouring_liquid",
+    "pushing_a_cart",
+    "reading",
+    "phoning",
+    "riding_a_bike",
+    "riding_a_horse",
+    "rowing_a_boat",
+    "running",
+    "shooting_an_arrow",
+    "smoking",
+    "taking_photos",
+    "texting_message",
+    "throwing_frisby",
+    "using_a_computer",
+    "walking_the_dog",
+    "washing_dishes",
+    "watching_TV",
+    "waving_hands",
+    "writing_on_a_board",
+    "writing_on_a_book",
+)
+
+# Oldest age in years of each class; the last one is open.
+UTKFACE_AGES = {"baby": 2, "child": 9, "teenager": 19, "young adult": 29, "adult": None}
+
+# The codes 0 … 6 of fer2013.csv. Folders of the same data set sort neutral to 4, so they are read by name.
+FER2013_CLASSES = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
+
+
+def article(word: str) -> str:
+    """ "a" or "an", by the first letter."""
+    return "an" if word[0].lower() in "aeiou" else "a"
+
+
+STANFORD40 = Task(
+    name="stanford40",
+    dataset="stanford40",
+    kind="activity",
+    classes=STANFORD40_CLASSES,
+    prompts=tuple((f"a photo of a person {name.replace('_', ' ')}",) for name in STANFORD40_CLASSES),
+    k=3,
+    split="test",
+    source="Stanford 40 Actions (Yao et al., ICCV 2011); prompt and k of arXiv 2403.06904",
+)
+
+UTKFACE_AGE = Task(
+    name="utkface_age",
+    dataset="utkface",
+    kind="age",
+    classes=tuple(UTKFACE_AGES),
+    prompts=tuple((f"a photo of a {age} person",) for age in UTKFACE_AGES),  # the paper's, "a adult" too
+    k=1,
+    split="all",
+    source="UTKFace (Zhang et al., CVPR 2017), perceived labels; groups, prompt and k of arXiv 2403.06904",
+)
+
+FER2013 = Task(
+    name="fer2013",
+    dataset="fer2013",
+    kind="emotion",
+    classes=FER2013_CLASSES,
+    prompts=tuple((f"a photo of {article(emotion)} {emotion} looking face",) for emotion in FER2013_CLASSES),
+    k=3,
+    split="PrivateTest",
+    source="FER2013 (Goodfellow et al., 2013), perceived labels; prompt and k of arXiv 2403.06904",
+)
+
+# The procedural people of the embedded data set. Names as in its generator (a test compares them).
+FIGURES_TRAINED = (
+    "standing still",
+    "waving with one hand",
+    "cheering",
+    "standing with arms and legs apart",
+    "running",
+    "kneeling",
+    "squatting",
+    "sitting on a chair",
+    "lying on the back",
+    "doing a handstand",
+    "bowing",
+    "lunging",
+    "balancing on one leg",
+    "kicking a ball",
+    "flexing both arms",
+    "doing push-ups",
+)
+
+# Held out of training: a text tower that starts from nothing cannot know these names, so the prompt of each
+# describes its pose in the words of the training captions.
+FIGURES_HELD_OUT_POSES = {
+    "doing jumping jacks": "Both arms are raised above the head and the legs are spread apart.",
+    "kneeling with both arms raised": (
+        "Both knees are on the ground with the lower legs behind, and both arms are raised above the head."
+    ),
+    "waving from a chair": (
+        "The thighs are level, the knees are bent at right angles, and one arm is raised above the head."
+    ),
+    "doing a lunge with the arms up": (
+        "One knee is bent in front, the other leg reaches back, and both arms are raised above the head."
+    ),
+    "doing an overhead squat": (
+        "Both knees are deeply bent, the hips are low, and both arms are raised above the head."
+    ),
+    "doing the tree pose": (
+        "One knee is raised, the other leg is straight, and both arms are raised above the head."
+    ),
+    "doing a cartwheel": (
+        "The body is upside down on straight arms and the legs are spread apart above the head."
+    ),
+    "preparing to dive": (
+        "The torso is bent forward, the legs are straight, and both arms reach past the head."
+    ),
+}
+
+FIGURES = Task(
+    name="figures",
+    dataset="figures",
+    kind="activity",
+    classes=FIGURES_TRAINED,
+    prompts=tuple((f"a person is {name}",) for name in FIGURES_TRAINED),
+    k=1,
+    split="test",
+    source="synthetic: the embedded procedural people, trained activities",
+)
+
+FIGURES_HELD_OUT = Task(
+    name="figures_held_out",
+    dataset="figures",
+    kind="activity",
+    classes=tuple(FIGURES_HELD_OUT_POSES),
+    prompts=tuple((pose,) for pose in FIGURES_HELD_OUT_POSES.values()),
+    k=1,
+    split="test",
+    source="synthetic: the embedded procedural people, held-out activities by pose description",
+)
+
+TASKS = {task.name: task for task in (FIGURES, FIGURES_HELD_OUT, STANFORD40, UTKFACE_AGE, FER2013)}
+
+
+def by_name(name: str) -> Task:
+    """Raises `UserError` with the names that exist."""
+    if name not in TASKS:
+        raise UserError(f"no task is named {name!r}; expected one of {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def class_names() -> list[str]:
+    """The classes of all tasks: what `training_text.collect` should look for in the training captions."""
+    return sorted({name for task in TASKS.values() for name in task.classes})

@@ -1,0 +1,76 @@
+"""What the training captions said, kept so that a class can be called seen or unseen without the shards."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from focusclip_jax.errors import UserError
+from focusclip_jax.files import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingText:
+    """The words of all training captions and activities, and which phrases of interest occur in them.
+
+    words: every word, lower case. A single-word name needs nothing more.
+    phrases: the longer names that were asked about while the captions were at hand → do they occur? Keeping
+        all word sequences instead would grow with the captions without bound.
+    """
+
+    words: frozenset[str]
+    phrases: dict[str, bool]
+
+    def mentions(self, name: str) -> bool:
+        """Does the training text contain `name` as whole words in a row, within one sentence?
+
+        "riding_a_bike" and "Riding a bike" are the same name. Raises `UserError` for a name of several known
+        words that was not among the names given to `collect`.
+        """
+        phrase = _normalised(name)
+        words = phrase.split()
+        if len(words) == 1 or not self.words.issuperset(words):
+            return self.words.issuperset(words)
+        if phrase not in self.phrases:
+            raise UserError(
+                f"the class {name!r} is newer than this model, whose captions were not searched for it; "
+                "start training with the same --workdir once more, which records it"
+            )
+        return self.phrases[phrase]
+
+
+def collect(texts: Iterable[str], names: Iterable[str]) -> TrainingText:
+    """Read all captions and activities once. `names`: the classes of every task that may be evaluated."""
+    words = set()
+    wanted = {phrase for phrase in map(_normalised, names) if " " in phrase}
+    found = set()
+    for text in texts:
+        text = _normalised(text)
+        words.update(text.split())
+        found.update(phrase for phrase in wanted - found if f" {phrase} " in f" {text} ")
+    return TrainingText(frozenset(words - {"."}), {phrase: phrase in found for phrase in sorted(wanted)})
+
+
+def write(path: Path, text: TrainingText) -> None:
+    write_atomically(
+        path, json.dumps({"words": sorted(text.words), "phrases": text.phrases}, ensure_ascii=False)
+    )
+
+
+def read(path: Path) -> TrainingText:
+    """Inverse of `write`. Raises `UserError` where the file is missing or damaged."""
+    try:
+        row = json.loads(path.read_text())
+        return TrainingText(frozenset(row["words"]), dict(row["phrases"]))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; training writes it at its start") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not readable; expected the words and phrases that training wrote") from None
+
+
+def _normalised(text: str) -> str:
+    """Lower-case words separated by single spaces; "." stands between sentences, so no phrase crosses one."""
+    return " ".join(
+        "." if token in ".!?;:" else token for token in re.findall(r"[^\W_]+|[.!?;:]", text.lower())
+    )
