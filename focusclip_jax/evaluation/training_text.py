@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from focusclip_jax.errors import UserError
-from focusclip_jax.files import write_atomically
+from focusclip_jax.files import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ def collect(texts: Iterable[str], names: Iterable[str]) -> TrainingText:
 
 
 def write(path: Path, text: TrainingText) -> None:
-    write_atomically(
+    write_text(
         path, json.dumps({"words": sorted(text.words), "phrases": text.phrases}, ensure_ascii=False)
     )
 
