@@ -1,0 +1,88 @@
+"""Heatmaps of the ten body parts of every person, rendered directly at the output size.
+
+A part is a Gaussian around the bounding box of its joints. The 2023 code renders it at the full size
+of the photograph and shrinks the result together with the image. A Gaussian is the product of a
+profile along x and one along y, so the sum over all parts is a product of two thin matrices at the
+output size, and the smoothing of the resize is a slightly wider, lower Gaussian.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annotation import schema
+from focusclip_jax.data.augment import View
+
+# The joints (MPII indices) whose bounding box makes a part.
+PARTS = {
+    "head": (7, 8, 9, 12, 13),
+    "torso": (6, 7, 12, 13, 2, 3),
+    "left upper arm": (13, 14, 7),
+    "right upper arm": (12, 11, 7),
+    "left lower arm": (14, 15, 13),
+    "right lower arm": (11, 10, 12),
+    "left upper leg": (3, 4, 6),
+    "right upper leg": (2, 1, 6),
+    "left lower leg": (4, 5, 3),
+    "right lower leg": (1, 0, 2),
+}
+_MEMBERS = np.array([[j in joints for j in range(schema.JOINT_COUNT)] for joints in PARTS.values()])
+
+MIN_HALF_AXIS = 0.5  # pixels of the photograph; the 2023 code divides by zero here
+_NEGLIGIBLE = -30.0  # exponents below it are raised to it: e^-30 is nothing, but denormal numbers are slow
+
+
+def original_joints(joints: np.ndarray, stored: tuple[int, int], original: tuple[int, int]) -> np.ndarray:
+    """Joints of the stored image in pixels of the photograph, float64 (P, 16, 2), NaN kept.
+
+    stored, original: (height, width). Pixel centres map to pixel centres. Rounded to 1/1000 pixel,
+    because the stored float32 would bring 100 back as 99.99999, which the heatmap truncates to 99.
+    """
+    scale = np.array([original[1] / stored[1], original[0] / stored[0]])
+    return np.round((np.asarray(joints, np.float64) + 0.5) * scale - 0.5, 3)
+
+
+def ellipses(joints: np.ndarray, visibility: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres and half-axes, float64 (G, 2) each, x then y, of the parts with at least two visible joints.
+
+    joints: (P, 16, 2) pixels of the photograph; visibility: (P, 16). As in the 2023 code, joints are
+    truncated to whole pixels and centre and half-axes are floored; a joint may lie outside the image.
+    A half-axis is at least `MIN_HALF_AXIS`.
+    """
+    used = _MEMBERS & (np.asarray(visibility) != schema.MISSING)[:, None, :]  # (P, 10, 16)
+    drawn = used.sum(-1) >= 2
+    used = used[drawn][..., None]  # (G, 16, 1)
+    pixels = np.trunc(joints)[np.nonzero(drawn)[0]]  # (G, 16, 2)
+    low = np.where(used, pixels, np.inf).min(1)
+    high = np.where(used, pixels, -np.inf).max(1)
+    return np.floor((low + high) / 2), np.maximum(np.floor((high - low) / 2), MIN_HALF_AXIS)
+
+
+def render(joints: np.ndarray, visibility: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+    """The heatmap of all people seen through `view`, float32 (H, W) in [0, 1].
+
+    joints: (P, 16, 2) and view: in pixels of the photograph; see `original_joints`. size: (H, W).
+    It is the 2023 code's heatmap resized with the image: sum of the parts' Gaussians, clipped to [0, 1].
+    """
+    centres, half_axes = ellipses(joints, visibility)
+    columns = _profiles(view.left, view.width, size[1], centres[:, 0], half_axes[:, 0])
+    rows = _profiles(view.top, view.height, size[0], centres[:, 1], half_axes[:, 1])
+    if view.mirrored:
+        columns = columns[:, ::-1]
+    return np.minimum(rows.T @ columns, np.float32(1))
+
+
+def _profiles(
+    start: float, extent: float, count: int, centres: np.ndarray, half_axes: np.ndarray
+) -> np.ndarray:
+    """Each Gaussian along one axis at `count` pixel centres, float32 (G, count), smoothed by the resize.
+
+    A bilinear resize by a factor s averages with a triangle of half-width max(s, 1) photograph pixels,
+    whose variance is max(s, 1)² / 6: variances add, and the peak falls so that the area stays.
+    """
+    step = extent / count
+    variance = half_axes**2 + max(step, 1.0) ** 2 / 6
+    at = start + (np.arange(count) + 0.5) * step - 0.5
+    exponents = (at - centres[:, None]) ** 2 / (-2 * variance)[:, None]
+    peaks = half_axes / np.sqrt(variance)
+    return (peaks[:, None] * np.exp(np.maximum(exponents, _NEGLIGIBLE))).astype(np.float32)
