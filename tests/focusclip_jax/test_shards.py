@@ -95,7 +95,7 @@ def test_an_older_schema_is_refused(pack, row):
 def test_a_missing_shard_is_named(pack, rows):
     directory = pack(rows, shards=3)
     (directory / "toy-train.tfrecord-00001-of-00003").unlink()
-    with pytest.raises(UserError, match="toy-train.tfrecord-00001-of-00003 is missing"):
+    with pytest.raises(UserError, match=r"toy-train.tfrecord-00001-of-00003 is missing"):
         Shards.open(directory)
 
 
