@@ -7,6 +7,7 @@ the camera). A person at yaw 0 faces the camera, so the own left is at image rig
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -64,12 +65,13 @@ class Body:
 
 def rotation(axis: int, degrees: float) -> np.ndarray:
     """Right-handed rotation about x (0), y (1) or z (2)."""
-    angle = np.deg2rad(degrees)
-    c, s = np.cos(angle), np.sin(angle)
-    i, j = (axis + 1) % 3, (axis + 2) % 3
-    matrix = np.eye(3)
-    matrix[i, i], matrix[i, j], matrix[j, i], matrix[j, j] = c, -s, s, c
-    return matrix
+    angle = math.radians(degrees)
+    c, s = math.cos(angle), math.sin(angle)
+    if axis == 0:
+        return np.array([(1, 0, 0), (0, c, -s), (0, s, c)])
+    if axis == 1:
+        return np.array([(c, 0, s), (0, 1, 0), (-s, 0, c)])
+    return np.array([(c, -s, 0), (s, c, 0), (0, 0, 1)])
 
 
 def jittered(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -93,7 +95,7 @@ def posed(pose: np.ndarray, build: Build, yaw: float, camera: np.ndarray, nod: f
     directions = np.stack(
         [_SIDES[:, None] * cosine[..., 1] * away, -cosine[..., 0], sine[..., 1] * away], -1
     )  # limb, part, xyz
-    bend, lean, pitch, roll = pose[16:]
+    bend, lean, pitch, roll = pose[16:].tolist()
     upright = camera @ rotation(1, yaw)
     pelvis = upright @ rotation(0, pitch) @ rotation(2, roll)
     chest = pelvis @ rotation(0, bend) @ rotation(2, lean)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,6 +15,7 @@ from annotation.errors import UserError
 from annotation.sources.figures import body as b
 from annotation.sources.figures import drawing, scenes
 from annotation.sources.figures.activities import ACTIVITIES, HELD_OUT, TRAINED, Activity, mirrored
+from annotation.sources.figures.props import prop_capsules
 
 ACTIVITY_SETS = {"trained": TRAINED, "held-out": HELD_OUT, "all": TRAINED + HELD_OUT}
 STYLE_SETS = {
@@ -100,7 +102,7 @@ class _Placed:
     yaw: float
     points: np.ndarray
     unit: float
-    origin: np.ndarray
+    prop: list[drawing.Part]
 
 
 def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.Image]:
@@ -125,18 +127,15 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
     scenes.draw_clutter(draw, side, figures.clutter, rng)
 
     placed = _people(figures, activity, side, rng)
-    covers: list[list[list[int]]] = []  # per person, polygons that hide people drawn before
+    covers = []  # per person, the polygons that hide people drawn before
     for person in placed:
         outfit = drawing.random_outfit(style, rng)
-        parts = drawing.body_parts(
-            person.body, person.build, outfit, style, person.points, person.unit, zoom * max(1, side / 260)
-        )
-        drawing.draw_parts(draw, parts, style)
-        covers.append([polygon for part in parts for polygon in part.polygons])
-    objects = [_object(draw, figures.occlusion, person, rng) for person in placed]
+        parts = drawing.body_parts(person.body, person.build, outfit, style, person.points, person.unit)
+        covers.append(drawing.draw_parts(draw, parts + person.prop, style, line=0.8 * zoom))
+    objects = [polygon for person in placed for polygon in _object(draw, figures.occlusion, person, rng)]
 
     people = tuple(
-        _record_person(person, sum(covers[i + 1 :], []) + sum(objects, []), zoom)
+        _record_person(person, [*itertools.chain(*covers[i + 1 :]), *objects], zoom)
         for i, person in enumerate(placed)
     )
     record = records.ImageRecord(
@@ -198,7 +197,8 @@ def _place(scale, activity, side, slot, slots, camera, rng) -> _Placed:
     nod = 30 * (rng.random() - 0.4)
     body = b.posed(b.jittered(pose, rng), build, yaw, camera, nod)
 
-    flat = body.points[:, :2] * (1, -1)
+    starts, ends, radius, color = prop_capsules(activity.prop, body)
+    flat = np.concatenate([body.points, starts, ends])[:, :2] * (1, -1)
     low, high = flat.min(0) - MARGIN, flat.max(0) + MARGIN
     extent = high - low
     unit = scale * (0.85 + 0.15 * rng.random()) * side / extent.max()
@@ -207,7 +207,13 @@ def _place(scale, activity, side, slot, slots, camera, rng) -> _Placed:
     origin = room * (across, 0.5 + 0.5 * rng.random()) - unit * low
     # Quantised, so that the last bit of a sine cannot decide about a pixel.
     points = np.round(unit * flat + origin, 2)
-    return _Placed(body, build, yaw, points, unit, origin)
+    joints, strokes = points[: b.POINTS], points[b.POINTS :].reshape(2, -1, 2)
+    depths = (starts[:, 2] + ends[:, 2]) / 2
+    prop = [
+        drawing.Part(float(depth), color, [drawing.Capsule(*start, *end, radius * unit, radius * unit)])
+        for depth, start, end in zip(depths, *strokes, strict=True)
+    ]
+    return _Placed(body, build, yaw, joints, unit, prop)
 
 
 def _object(draw, occlusion: float, person: _Placed, rng: np.random.Generator) -> list[list[int]]:

@@ -18,27 +18,19 @@ from annotation.sources.figures.drawing import Color, pick, tinted
 Motif = Callable[[ImageDraw.ImageDraw, int, int, Color, np.random.Generator], None]
 
 
-def _int(value: float) -> int:
-    return int(np.floor(value + 0.5))
-
-
 def _box(draw, x0, y0, x1, y1, color) -> None:
     if x1 >= x0 and y1 >= y0:
-        draw.rectangle((_int(x0), _int(y0), _int(x1), _int(y1)), color)
+        draw.rectangle((round(x0), round(y0), round(x1), round(y1)), color)
 
 
 def _shape(draw, points, color) -> None:
-    draw.polygon([_int(v) for point in points for v in point], color)
+    draw.polygon([round(v) for point in points for v in point], color)
 
 
 def _disc(draw, x, y, radius, color) -> None:
-    d = 0.7 * radius
-    _shape(
-        draw,
-        [(x - radius, y), (x - d, y - d), (x, y - radius), (x + d, y - d)]
-        + [(x + radius, y), (x + d, y + d), (x, y + radius), (x - d, y + d)],
-        color,
-    )
+    r, d = radius, 0.7 * radius
+    corners = ((-r, 0), (-d, -d), (0, -r), (d, -d), (r, 0), (d, d), (0, r), (-d, d))
+    _shape(draw, [(x + dx, y + dy) for dx, dy in corners], color)
 
 
 def sun(draw, n, h, color, rng):
@@ -180,17 +172,12 @@ def mirror(draw, n, h, color, rng):
 
 
 def crowd(draw, n, h, color, rng):
-    for row in range(3):
+    shades = [tinted(color, rng, 45) for _ in range(4)]
+    for row in (0, 1, 2):
+        y = h * (0.3 + 0.22 * row)
         for k in range(8):
-            shade = tinted(color, rng, 45)
-            _box(
-                draw,
-                n * (k + 0.5 * (row % 2)) / 8,
-                h * (0.3 + 0.22 * row),
-                n * (k + 0.7 + 0.5 * (row % 2)) / 8 - 1,
-                h * (0.45 + 0.22 * row),
-                shade,
-            )
+            x = n * (k + 0.5 * (row % 2)) / 8
+            _box(draw, x, y, x + n * 0.08, y + h * 0.15, pick(rng, shades))
 
 
 def bunting(draw, n, h, color, rng):
@@ -324,7 +311,7 @@ SCENES = {
 def draw_scene(draw: ImageDraw.ImageDraw, n: int, name: str, rng: np.random.Generator) -> None:
     """Fill a canvas of n × n pixels with the scene."""
     scene = SCENES[name]
-    h = _int(n * (scene.horizon + 0.16 * (rng.random() - 0.5)))
+    h = round(n * (scene.horizon + 0.16 * (rng.random() - 0.5)))
     draw.rectangle((0, 0, n, h), tinted(scene.wall, rng))
     draw.rectangle((0, h, n, n), tinted(scene.ground, rng))
     for motif, color in scene.motifs:
@@ -333,7 +320,7 @@ def draw_scene(draw: ImageDraw.ImageDraw, n: int, name: str, rng: np.random.Gene
 
 def draw_clutter(draw: ImageDraw.ImageDraw, n: int, amount: float, rng: np.random.Generator) -> None:
     """Up to 16 distracting shapes of any colour, some of them as slender as limbs. amount: 0 to 1."""
-    for _ in range(_int(16 * amount)):
+    for _ in range(round(16 * amount)):
         x, y, w, t, kind = rng.random(5)
         x, y, w, t = n * x, n * y, n * (0.06 + 0.22 * w), n * (0.03 + 0.05 * t)
         color = tuple(int(40 + 200 * c) for c in rng.random(3))
