@@ -17,10 +17,16 @@ R_WRIST, R_ELBOW, R_SHOULDER, L_SHOULDER, L_ELBOW, L_WRIST = range(10, 16)
 L_HAND, R_HAND, L_TOE, R_TOE, HEAD = range(16, 21)
 POINTS = 21
 
-_SIDES = np.array([1.0, -1.0, 1.0, -1.0])  # of LIMBS: x of "to its own side"
-_UPPER_LIMB_STARTS = [L_SHOULDER, R_SHOULDER, L_HIP, R_HIP]
-_MIDDLES = [L_ELBOW, R_ELBOW, L_KNEE, R_KNEE]
-_ENDS = [L_WRIST, R_WRIST, L_ANKLE, R_ANKLE]
+# Where the four limbs (left arm, right arm, left leg, right leg) start, bend, end and point to.
+_LIMBS = [
+    *(L_SHOULDER, R_SHOULDER, L_HIP, R_HIP),
+    *(L_ELBOW, R_ELBOW, L_KNEE, R_KNEE),
+    *(L_WRIST, R_WRIST, L_ANKLE, R_ANKLE),
+    *(L_HAND, R_HAND, L_TOE, R_TOE),
+]
+_TRUNK = [PELVIS, THORAX, NECK, HEAD_TOP, HEAD]
+_SIDES = np.array([[1.0], [-1.0], [1.0], [-1.0]])  # x of "to its own side"
+_LOWER_TO_UPPER = np.array([[0.92], [0.92], [1.0], [1.0]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,31 +99,39 @@ def posed(pose: np.ndarray, build: Build, yaw: float, camera: np.ndarray, nod: f
     sine, cosine = np.sin(angles), np.cos(angles)
     away = sine[..., 0]
     directions = np.stack(
-        [_SIDES[:, None] * cosine[..., 1] * away, -cosine[..., 0], sine[..., 1] * away], -1
+        [_SIDES * cosine[..., 1] * away, -cosine[..., 0], sine[..., 1] * away], -1
     )  # limb, part, xyz
     bend, lean, pitch, roll = pose[16:].tolist()
     upright = camera @ rotation(1, yaw)
     pelvis = upright @ rotation(0, pitch) @ rotation(2, roll)
     chest = pelvis @ rotation(0, bend) @ rotation(2, lean)
     head = chest @ rotation(0, nod)
-    directions[:2] = directions[:2] @ chest.T
-    directions[2:] = directions[2:] @ pelvis.T
+    arms = directions[:2] @ chest.T
+    legs = directions[2:] @ pelvis.T
 
-    points = np.zeros((POINTS, 3))
-    points[THORAX] = build.spine * chest[:, 1]
-    points[NECK] = points[THORAX] + build.neck * chest[:, 1]
-    points[HEAD_TOP] = points[NECK] + build.head * head[:, 1]
-    points[HEAD] = points[NECK] + 0.53 * build.head * head[:, 1]
-    shoulder, hip = build.shoulders * chest[:, 0], build.hips * pelvis[:, 0]
-    points[L_SHOULDER], points[R_SHOULDER] = points[THORAX] + shoulder, points[THORAX] - shoulder
-    points[L_HIP], points[R_HIP] = hip, -hip
-    upper = np.array([[build.arm], [build.arm], [build.leg], [build.leg]])
-    lower = upper * np.array([[0.92], [0.92], [1.0], [1.0]])
-    points[_MIDDLES] = points[_UPPER_LIMB_STARTS] + upper * directions[:, 0]
-    points[_ENDS] = points[_MIDDLES] + lower * directions[:, 1]
-    points[[L_HAND, R_HAND]] = points[[L_WRIST, R_WRIST]] + 0.05 * directions[:2, 1]
+    neck = build.spine + build.neck
+    trunk = chest @ np.array(
+        [
+            (0, 0, build.shoulders, -build.shoulders),
+            (build.spine, neck, build.spine, build.spine),
+            (0, 0, 0, 0),
+        ]
+    )
+    hip = build.hips * pelvis[:, 0]
+    up = build.head * head[:, 1]
+    lengths = np.array([[build.arm], [build.arm], [build.leg], [build.leg]])
+    starts = np.stack([trunk[:, 2], trunk[:, 3], hip, -hip])
+    upper, lower = np.concatenate([arms, legs]).transpose(1, 0, 2)
+    middles = starts + lengths * upper
+    ends = middles + lengths * _LOWER_TO_UPPER * lower
     # A foot points forward as far as its shin allows; with the shin level (kneeling) it is stretched.
-    shins, forward = directions[2:, 1], pelvis[:, 2]
+    forward, shins = pelvis[:, 2], lower[2:]
     feet = forward - (shins @ forward)[:, None] * shins + 0.35 * shins
-    points[[L_TOE, R_TOE]] = points[[L_ANKLE, R_ANKLE]] + 0.085 * feet
+    tips = ends + np.concatenate([0.05 * lower[:2], 0.085 * feet])
+
+    points = np.empty((POINTS, 3))
+    points[_TRUNK] = np.stack(
+        [np.zeros(3), trunk[:, 0], trunk[:, 1], trunk[:, 1] + up, trunk[:, 1] + 0.53 * up]
+    )
+    points[_LIMBS] = np.concatenate([starts, middles, ends, tips])
     return Body(points, head[:, 2], upright)

@@ -114,7 +114,8 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
     """
     if not 0 <= index < figures.count:
         raise UserError(f"figures: there are images 0 to {figures.count - 1}, not {index}")
-    rng = np.random.Generator(np.random.Philox(counter=index, key=[figures.seed, figures.digest]))
+    # The index goes into the top word of the counter: in the lowest, neighbours would share their numbers.
+    rng = np.random.Generator(np.random.Philox(counter=[0, 0, 0, index], key=[figures.seed, figures.digest]))
     names = ACTIVITY_SETS[figures.activities]
     activity = ACTIVITIES[names[index % len(names)]]
     style = drawing.pick(rng, STYLE_SETS[figures.styles])
@@ -224,7 +225,7 @@ def _object(draw, occlusion: float, person: _Placed, rng: np.random.Generator) -
         return []
     low, high = person.points.min(0), person.points.max(0)
     axis = 0 if upright < 0.5 else 1
-    width = (high - low).max() * (0.12 + 0.3 * occlusion * thickness)
+    width = (high - low)[axis] * (0.2 + 0.35 * occlusion * thickness)
     start = low[axis] + at * (high[axis] - low[axis] - width)
     low[axis], high[axis] = start, start + width
     low[1 - axis] -= 0.05 * person.unit
