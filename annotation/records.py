@@ -65,8 +65,11 @@ def person(joints, visibility=None, occluded=None, extra=None) -> Person:
     """Build a consistent `Person`: NaN exactly where visibility is MISSING.
 
     joints: (16, 2) numbers, NaN where missing. visibility: (16,), by default LABELLED where finite.
+    Raises ValueError for another shape.
     """
     joints = np.array(joints, np.float64)
+    if joints.shape != (schema.JOINT_COUNT, 2):
+        raise ValueError(f"joints of shape {joints.shape}; expected {(schema.JOINT_COUNT, 2)}")
     finite = np.isfinite(joints).all(-1)
     if visibility is None:
         visibility = np.where(finite, schema.LABELLED, schema.MISSING)

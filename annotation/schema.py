@@ -4,8 +4,9 @@ An example is one image with all its annotated people and every description writ
 Arrays are flattened row by row, so a `tf.train.Example` carries them as plain lists; `SHAPES`
 gives the shape to restore, with -1 for the number of people P.
 
-Coordinates are pixels of the *stored* image, 0-based, x before y; multiply by
-original / stored size to return to the photograph. A missing joint is (0, 0) with visibility 0.
+Coordinates are pixels of the *stored* image, 0-based, x before y, and a whole number is the centre of a
+pixel: with s = stored / original size of an axis, stored = (original + 0.5) * s - 0.5, and back by
+original = (stored + 0.5) / s - 0.5. A missing joint is (0, 0) with visibility 0.
 """
 
 VERSION = 1

@@ -1,0 +1,216 @@
+"""COCO-17 keypoints: ground truth, result lists, and a bare {image: 17 x [x, y]}."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from annotation import records
+from annotation.errors import UserError
+from annotation.skeletons import COCO_17, to_mpii
+
+Notes = Counter[str]
+
+# A joint that an estimator gives with less confidence than this is missing.
+CONFIDENCE = 0.3
+
+# A joint is at the lower border when it is nearer to the person's lowest joint than this part of the
+# vertical extent of all joints. At 0.1 the legs that overlays of Stanford 40 show cut by the frame or
+# hidden behind a table are caught; standing and sitting people keep theirs.
+BORDER = 0.1
+
+_HIPS, _LEGS, _KNEE_ANKLE = [11, 12], [11, 12, 13, 14, 15, 16], ((13, 15), (14, 16))
+
+# ----------------------------------------------------------------------------- ground truth and results
+
+
+def read(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
+    """A COCO keypoint file: ground truth ({images, annotations, …}) or results (a list).
+
+    Ground truth: v 0 is missing, 1 occluded, 2 labelled. A person without any labelled joint is kept with
+    all joints missing, so that the count of people is right. A crowd (iscrowd = 1) is no person: it is kept
+    in the image's `extra`, and the image's people are marked incomplete.
+
+    Results: a joint with a confidence below `CONFIDENCE` is missing; a person none of whose joints reaches
+    it is left out and counted. People are incomplete, since an estimator may miss some. A numeric image_id
+    stands for COCO's file name, twelve digits and `.jpg`; a text one is the file name.
+    """
+    data = _load(path)
+    if isinstance(data, list):
+        return _read_results(path, data, notes)
+    if (
+        isinstance(data, dict)
+        and isinstance(data.get("annotations"), list)
+        and isinstance(data.get("images"), list)
+    ):
+        return _read_ground_truth(path, data, notes)
+    raise UserError(
+        f"{path}: neither COCO ground truth (an object with images and annotations) nor results (a list)"
+    )
+
+
+def _read_ground_truth(path: Path, data: dict[str, Any], notes: Notes) -> Iterator[records.ImageRecord]:
+    person_ids = {c.get("id") for c in data.get("categories", []) if c.get("name") == "person"} or {1}
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in data["annotations"]:
+        if annotation.get("category_id", 1) in person_ids:
+            by_image.setdefault(annotation.get("image_id"), []).append(annotation)
+        else:
+            notes["annotations of other categories than person, left out"] += 1
+    for image in data["images"]:
+        name = image.get("file_name")
+        if not name:
+            raise UserError(f"{path}: image {image.get('id')!r} has no field 'file_name'")
+        people, crowds = [], []
+        for annotation in by_image.pop(image.get("id"), []):
+            if annotation.get("iscrowd"):
+                crowds.append(annotation)
+                continue
+            points, v = _keypoints(annotation, f"{path}: image {name}, annotation {annotation.get('id')}")
+            points[v == 0] = np.nan
+            people.append(to_mpii(COCO_17, points, v == 1, _without_keypoints(annotation)))
+        extra = {k: val for k, val in image.items() if k not in ("file_name", "width", "height")}
+        notes["crowds, kept apart from people"] += len(crowds)
+        yield records.ImageRecord(
+            image_id=name,
+            people=tuple(people),
+            width=image.get("width"),
+            height=image.get("height"),
+            people_complete=not crowds,
+            source="coco",
+            extra=extra | ({"crowds": crowds} if crowds else {}),
+        )
+    if by_image:
+        raise UserError(
+            f"{path}: an annotation names image {next(iter(by_image))!r}, which 'images' does not list"
+        )
+
+
+def _read_results(path: Path, rows: list[Any], notes: Notes) -> Iterator[records.ImageRecord]:
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or "image_id" not in row:
+            raise UserError(f"{path}: result {number} has no field 'image_id'")
+        by_image.setdefault(row["image_id"], []).append(row)
+    for image, people_rows in by_image.items():
+        people = []
+        for number, row in enumerate(people_rows, 1):
+            points, confidence = _keypoints(row, f"{path}: image {image}, person {number}")
+            points[confidence < CONFIDENCE] = np.nan
+            if np.isfinite(points).any():
+                people.append(to_mpii(COCO_17, points, extra=row | {"image_id": image}))
+            else:
+                notes[f"people without any joint of confidence {CONFIDENCE}, left out"] += 1
+        yield records.ImageRecord(
+            image_id=f"{image:012d}.jpg" if isinstance(image, int) else str(image),
+            people=tuple(people),
+            people_complete=False,
+            source="coco",
+        )
+
+
+def _keypoints(row: dict[str, Any], where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (17, 2) and the third number of each, (17,): visibility or confidence."""
+    if "keypoints" not in row:
+        raise UserError(f"{where}: no field 'keypoints'; expected 17 x (x, y, v)")
+    try:
+        values = np.array(row["keypoints"], np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
+    if values.shape != (3 * COCO_17.joint_count,) or not np.isfinite(values).all():
+        raise UserError(
+            f"{where}: field 'keypoints' has shape {values.shape}; expected 51 numbers, 17 x (x, y, v)"
+        )
+    triples = values.reshape(-1, 3)
+    return triples[:, :2].copy(), triples[:, 2]
+
+
+def _without_keypoints(annotation: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in annotation.items() if k != "keypoints"}
+
+
+# ------------------------------------------------------------------------------------------- bare joints
+
+
+def read_dict(path: Path, notes: Notes, images: Path | None = None) -> Iterator[records.ImageRecord]:
+    """{image: 17 x [x, y]}: one estimated person per image, without confidence.
+
+    An estimator without a "not there" answer piles the legs that it cannot see up at the lower border of
+    the person's box; `piled_up` finds them and they become missing. People are incomplete. An empty list is
+    an image where nobody was found. `images` is the photographs' folder, for their sizes; without it sizes
+    stay unknown.
+    """
+    data = _load(path)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected an object {{image: 17 x [x, y]}}, found {type(data).__name__}")
+    for name, value in data.items():
+        width, height = (None, None) if images is None else _size(images / name)
+        people = ()
+        if value:
+            points = _points(value, f"{path}: image {name}")
+            missing = piled_up(points)
+            notes["people with leg joints piled up at the lower border"] += bool(missing.any())
+            notes["leg joints piled up at the lower border, set to missing"] += int(missing.sum())
+            extra = (
+                {"keypoints": value} if missing.any() else {}
+            )  # what the source said, before we overruled it
+            people = (to_mpii(COCO_17, np.where(missing[:, None], np.nan, points), extra=extra),)
+        yield records.ImageRecord(
+            image_id=name,
+            people=people,
+            width=width,
+            height=height,
+            people_complete=False,
+            source="coco-dict",
+        )
+
+
+def piled_up(points: np.ndarray) -> np.ndarray:
+    """Which joints (17,) of one estimated person (17, 2) are legs that were guessed at the lower border.
+
+    A hip at the border means that the legs lie below it: both legs are guesses. A knee at the border means
+    the same for its ankle. Ankles at the border are where they belong. It errs on the side of leaving
+    out: somebody kneeling loses the ankles, somebody lying flat or sitting on the floor the legs.
+    """
+    y = points[:, 1]
+    at_border = y > y.max() - BORDER * np.ptp(y)
+    missing = np.zeros(len(points), bool)
+    if at_border[_HIPS].any():
+        missing[_LEGS] = True
+    for knee, ankle in _KNEE_ANKLE:
+        missing[ankle] |= at_border[knee]
+    return missing
+
+
+def _points(value: Any, where: str) -> np.ndarray:
+    try:
+        points = np.array(value, np.float64)
+    except (TypeError, ValueError):
+        points = np.zeros(0)
+    if points.shape != (COCO_17.joint_count, 2) or not np.isfinite(points).all():
+        raise UserError(f"{where}: expected 17 x [x, y] or an empty list, found shape {points.shape}")
+    return points
+
+
+def _size(path: Path) -> tuple[int, int] | tuple[None, None]:
+    """Width and height from the file's header; unknown where the photograph is not there."""
+    if not path.exists():
+        return None, None
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error})") from None
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from None
