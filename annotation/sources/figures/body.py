@@ -82,11 +82,10 @@ def rotation(axis: int, degrees: float) -> np.ndarray:
 
 def jittered(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Natural variation: a limb swings as a whole, its lower part a little more, the trunk least."""
-    u = rng.random((4, 2, 2)) * 2 - 1
-    limb = u[:, :1] * (9, 12)
-    lower = u[:, 1:] * (6, 8)
+    limbs = (rng.random((4, 2, 2)) * 2 - 1) * ((9, 12), (6, 8))
+    limbs[:, 1] += limbs[:, 0]
     trunk = (rng.random(4) * 2 - 1) * (5, 5, 4, 3)
-    return pose + np.concatenate([np.concatenate([limb, limb + lower], 1).ravel(), trunk])
+    return pose + np.concatenate([limbs.ravel(), trunk])
 
 
 def posed(pose: np.ndarray, build: Build, yaw: float, camera: np.ndarray, nod: float = 0.0) -> Body:

@@ -23,6 +23,7 @@ STYLE_SETS = {
     "test": drawing.TEST_STYLES,
     "all": drawing.TRAIN_STYLES + drawing.TEST_STYLES,
 }
+ZOOM = 2  # canvas pixels per image pixel: everything is drawn larger, then averaged, for smooth edges
 MARGIN = 0.06  # body heights that a body reaches beyond its points: half its thickest part
 
 
@@ -120,8 +121,7 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
     activity = ACTIVITIES[names[index % len(names)]]
     style = drawing.pick(rng, STYLE_SETS[figures.styles])
     scene = _scene(figures.correlation, activity, rng)
-    zoom = _zoom(figures.size)
-    side = figures.size * zoom
+    side = figures.size * ZOOM
     canvas = Image.new("RGB", (side, side))
     draw = ImageDraw.Draw(canvas)
     scenes.draw_scene(draw, side, scene, rng)
@@ -132,11 +132,11 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
     for person in placed:
         outfit = drawing.random_outfit(style, rng)
         parts = drawing.body_parts(person.body, person.build, outfit, style, person.points, person.unit)
-        covers.append(drawing.draw_parts(draw, parts + person.prop, style, line=0.8 * zoom))
+        covers.append(drawing.draw_parts(draw, parts + person.prop, style, line=0.8 * ZOOM))
     objects = [polygon for person in placed for polygon in _object(draw, figures.occlusion, person, rng)]
 
     people = tuple(
-        _record_person(person, [*itertools.chain(*covers[i + 1 :]), *objects], zoom)
+        _record_person(person, [*itertools.chain(*covers[i + 1 :]), *objects])
         for i, person in enumerate(placed)
     )
     record = records.ImageRecord(
@@ -154,7 +154,7 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
             "style": style.name,
         },
     )
-    return record, canvas.reduce(zoom)
+    return record, canvas.reduce(ZOOM)
 
 
 def contact_sheet(figures: Figures, indices, columns: int = 8) -> Image.Image:
@@ -165,11 +165,6 @@ def contact_sheet(figures: Figures, indices, columns: int = 8) -> Image.Image:
     for k, image in enumerate(images):
         sheet.paste(image, (k % columns * figures.size, k // columns * figures.size))
     return sheet
-
-
-def _zoom(size: int) -> int:
-    """Canvas pixels per image pixel: enough to smooth edges, less where the image is large anyway."""
-    return 3 if size <= 128 else 2
 
 
 def _scene(correlation: float, activity: Activity, rng: np.random.Generator) -> str:
@@ -245,10 +240,10 @@ def _inside(polygon: list[int], points: np.ndarray) -> np.ndarray:
     return (turns >= 0).all(-1) | (turns <= 0).all(-1)
 
 
-def _record_person(person: _Placed, covers: list[list[int]], zoom: int) -> records.Person:
+def _record_person(person: _Placed, covers: list[list[int]]) -> records.Person:
     joints = person.points[: schema.JOINT_COUNT]
     occluded = np.zeros(schema.JOINT_COUNT, bool)
     for polygon in covers:
         occluded |= _inside(polygon, joints)
-    pixels = np.round((joints - (zoom - 1) / 2) / zoom, 3)
+    pixels = np.round((joints - (ZOOM - 1) / 2) / ZOOM, 3)
     return records.person(pixels, occluded=occluded, extra={"yaw": round(person.yaw, 1)})
