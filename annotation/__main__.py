@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -95,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--images", type=Path, metavar="DIR", help="the photographs (default: JOURNAL/images)")
     pack.add_argument("--split", required=True, metavar="NAME", help="train, validation, …")
     pack.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the shards")
-    pack.add_argument("--dataset", metavar="NAME", help="name in the files (default: OUT's name)")
+    pack.add_argument(
+        "--dataset", metavar="NAME", help="name in the files (default: OUT's name, with underscores)"
+    )
     pack.add_argument(
         "--size",
         default="256",
@@ -182,7 +185,7 @@ def _pack(args: argparse.Namespace) -> None:
     options = shards.Options(
         images=args.images or args.journal / "images",
         split=args.split,
-        dataset=args.dataset or args.out.resolve().name,
+        dataset=args.dataset or re.sub(r"\W", "_", args.out.resolve().name),
         size=shards.parse_size(args.size),
         quality=args.quality,
         shards=args.shards,

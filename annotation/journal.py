@@ -44,7 +44,7 @@ class Describer:
 
 def input_hash(record: records.ImageRecord) -> str:
     """sha256 of the canonical input: the record without what only its source cares about."""
-    row = json.loads(records.to_json(record))
+    row = records.to_row(record)
     for fields in (row, *row["people"]):
         del fields["extra"]
     del row["source"]

@@ -79,9 +79,9 @@ def person(joints, visibility=None, occluded=None, extra=None) -> Person:
     return Person(joints, visibility, occluded & (visibility != schema.MISSING), dict(extra or {}))
 
 
-def to_json(record: ImageRecord) -> str:
-    """One line of `records.jsonl`. Missing joints are null; floats keep their exact value."""
-    row = {
+def to_row(record: ImageRecord) -> dict[str, Any]:
+    """A record as JSON values. Missing joints are null; floats keep their exact value."""
+    return {
         "image_id": record.image_id,
         "width": record.width,
         "height": record.height,
@@ -103,7 +103,11 @@ def to_json(record: ImageRecord) -> str:
         "source": record.source,
         "extra": record.extra,
     }
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def to_json(record: ImageRecord) -> str:
+    """One line of `records.jsonl`."""
+    return json.dumps(to_row(record), ensure_ascii=False, allow_nan=False)
 
 
 def from_json(line: str, where: str) -> ImageRecord:
