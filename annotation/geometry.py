@@ -48,8 +48,8 @@ class Arm(NamedTuple):
         str  # "above head", "head", "above shoulder", "shoulder", "between" (it and hip), "hip", "below hip"
     )
     elbow: str  # "above shoulder", "shoulder"
-    hanging: bool  # nearly straight and nearly vertical, hand lowest, torso upright or leaning
-    stretched: bool  # nearly straight and nearly horizontal, full length
+    direction: str  # of a nearly straight arm of full length: "down", "level", "" for others
+    along: str  # of the same: "head", "hips" where it runs along the torso's line towards that end
     reach: str  # "left", "right"
     near: str  # "head", "hip", "knee": what the hand is close to; hip and knee of the same side
 
@@ -68,8 +68,8 @@ class Pose(NamedTuple):
     """One person. `size`: diagonal of the box around the known joints, pixels."""
 
     size: float
-    state: str  # "standing", "low" (sitting or squatting), "kneeling", "one knee", "hands and knees",
-    #             "horizontal", "bent over", "inverted"
+    state: str  # "standing", "low" (sitting or squatting), "kneeling", "left knee" and "right knee" (that one
+    #             as low as the other foot), "hands and knees", "horizontal", "bent over", "inverted"
     torso: str  # "upright", "leaning", "horizontal", "inverted"
     torso_side: str  # the viewer's side to which the upper end of a leaning or horizontal torso points
     view: str  # "front", "back", "side": from where the trunk is seen
@@ -111,8 +111,8 @@ def read_pose(joints: list[list[float]], visibility: list[int]) -> Pose:
         head=head,
         head_side=head_side,
         head_line=head_line,
-        left_arm=_arm(l_shoulder, l_elbow, l_wrist, l_hip, l_knee, neck, top, torso, unit),
-        right_arm=_arm(r_shoulder, r_elbow, r_wrist, r_hip, r_knee, neck, top, torso, unit),
+        left_arm=_arm(l_shoulder, l_elbow, l_wrist, l_hip, l_knee, neck, top, tilt, unit),
+        right_arm=_arm(r_shoulder, r_elbow, r_wrist, r_hip, r_knee, neck, top, tilt, unit),
         left_leg=_leg(l_hip, l_knee, l_ankle, unit),
         right_leg=_leg(r_hip, r_knee, r_ankle, unit),
         hands=_spacing(l_wrist, r_wrist, 0.25 * unit, 1.6 * unit),
@@ -147,7 +147,7 @@ def _diagonal(known: list[Point]) -> float:
 
 def _tilt(low: Point, high: Point, shortest: float) -> float | None:
     """Degrees from straight up, positive to the viewer's right; None where missing or foreshortened."""
-    if not (low and high) or math.dist(low, high) < shortest or shortest == 0:
+    if not (low and high) or math.dist(low, high) <= shortest:
         return None
     return math.degrees(math.atan2(high[0] - low[0], low[1] - high[1]))
 
@@ -265,7 +265,7 @@ def _arm(
     knee: Point,
     neck: Point,
     top: Point,
-    torso: str,
+    torso_tilt: float | None,
     unit: float,
 ) -> Arm:
     bend = _bend(shoulder, elbow, wrist, _ARM_LENGTH, unit)
@@ -274,28 +274,26 @@ def _arm(
         rise = shoulder[1] - elbow[1]
         elbow_height = "above shoulder" if rise > 0.2 * unit else "shoulder" if abs(rise) < 0.1 * unit else ""
     if not (shoulder and wrist and unit):
-        return Arm(bend, "", "", elbow_height, False, False, "", _near(wrist, neck, top, hip, knee, unit))
+        return Arm(bend, "", "", elbow_height, "", "", "", _near(wrist, neck, top, hip, knee, unit))
 
     dx, drop = wrist[0] - shoulder[0], wrist[1] - shoulder[1]
-    full = math.hypot(dx, drop) > 0.7 * _ARM_LENGTH * unit
-    open_elbow = full and bool(elbow) and _angle(shoulder, elbow, wrist) > 155
-    # "Raised" and "lowered" are words for someone upright; a body upside down only gets heights.
-    lift = (
-        ""
-        if torso == "inverted"
-        else "lowered"
-        if drop > 0.3 * unit
-        else "raised"
-        if drop < -0.25 * unit
-        else ""
-    )
+    direction = along = ""
+    is_full = math.hypot(dx, drop) > 0.7 * _ARM_LENGTH * unit
+    if is_full and elbow and _angle(shoulder, elbow, wrist) > 155:
+        direction = "level" if abs(drop) < 0.27 * abs(dx) else "down" if abs(dx) < 0.36 * drop else ""
+        if torso_tilt is not None:
+            turn = abs((_tilt(shoulder, wrist, 0) - torso_tilt + 180) % 360 - 180)
+            along = "head" if turn < 35 else "hips" if turn > 155 else ""
+    lift = "lowered" if drop > 0.3 * unit else "raised" if drop < -0.25 * unit else ""
+    if torso_tilt is not None and abs(torso_tilt) > 120:
+        lift = ""  # not words for someone upside down
     return Arm(
         bend=bend,
         lift=lift,
         wrist=_wrist(wrist, shoulder, hip, neck, top, unit),
         elbow=elbow_height,
-        hanging=open_elbow and torso in ("upright", "leaning") and abs(dx) < 0.36 * drop,
-        stretched=open_elbow and abs(drop) < 0.27 * abs(dx),
+        direction=direction,
+        along=along,
         reach=_side(dx, 0.6 * unit),
         near=_near(wrist, neck, top, hip, knee, unit),
     )
@@ -398,13 +396,13 @@ def _upright_state(
     kneeling = [drop > 0.45 and foot < 0.25 for drop, foot in zip(knee_drops, foot_drops, strict=True)]
     if all(kneeling) and max(angles) < 130:
         return "kneeling"
-    if any(kneeling) and max(foot_drops) > 0.5:
-        right_down = kneeling[0]
-        knee, foot = (r_knee, l_ankle) if right_down else (l_knee, r_ankle)
-        raised = knee_drops[1] if right_down else knee_drops[0]
-        # The lower knee has to be on the ground, where the other foot is; a runner's is well above it.
-        if abs(raised) < 0.35 and abs(knee[1] - foot[1]) < 0.25 * unit:
-            return "one knee"
+    # On one knee: a runner's rear knee is well above the other foot.
+    for side, knee, foot, down, other_drop in (
+        ("right", r_knee, l_ankle, kneeling[0], knee_drops[1]),
+        ("left", l_knee, r_ankle, kneeling[1], knee_drops[0]),
+    ):
+        if down and abs(other_drop) < 0.35 and abs(knee[1] - foot[1]) < 0.25 * unit:
+            return f"{side} knee"
     return ""
 
 

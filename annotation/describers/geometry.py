@@ -191,7 +191,8 @@ class _Clause(NamedTuple):
 _STATE_CLAUSES = {
     "low": "the hips are as low as the knees",
     "kneeling": "the body is kneeling",
-    "one knee": "the body is down on one knee",
+    "left knee": "the left knee is as low as the right foot",
+    "right knee": "the right knee is as low as the left foot",
     "hands and knees": "the body is on hands and knees",
     "horizontal": "the body is stretched out horizontally",
     "bent over": "the body is bent over at the hips",
@@ -208,19 +209,22 @@ def _clauses(pose: Pose) -> list[_Clause]:
     if pose.state in _STATE_CLAUSES:
         clauses.append(_Clause("state", 5, _STATE_CLAUSES[pose.state]))
 
+    level = pose.torso in ("horizontal", "inverted")
     left, right = pose.left_arm, pose.right_arm
-    clauses += _of_both("arms", "arm", _arm_words(left), _arm_words(right))
+    clauses += _of_both("arms", "arm", _arm_words(left, level), _arm_words(right, level))
     clauses += _of_both("arms", "hand", _hand_words(left), _hand_words(right))
     if pose.hands == "together":
-        clauses.append(_Clause("arms", 3, "the hands are close together"))
+        clauses.append(_Clause("arms", 2, "the hands are close together"))
 
     left, right = pose.left_leg, pose.right_leg
-    upright = pose.torso in ("upright", "leaning") and pose.state != "low"
-    if upright:
+    # A knee at the height of the hips is raised where the body is up, and says nothing where it sits or lies.
+    up = pose.torso in ("upright", "leaning") and pose.state != "low"
+    if up:
         clauses += _of_both("legs", "knee", _raised_words(left), _raised_words(right))
     clauses += _of_both("legs", "knee", (3, _KNEES.get(left.bend, "")), (3, _KNEES.get(right.bend, "")))
     clauses += _of_both("legs", "leg", _straight_words(left), _straight_words(right))
-    if upright and pose.higher_foot:
+    higher = {"left": left, "right": right}.get(pose.higher_foot)
+    if up and higher and not _raised_words(higher)[1]:
         clauses.append(_Clause("legs", 3, f"the {pose.higher_foot} foot is raised"))
     if pose.feet == "apart":
         clauses.append(_Clause("legs", 3, "the feet are wide apart"))
@@ -231,7 +235,7 @@ def _clauses(pose: Pose) -> list[_Clause]:
         clauses.append(_Clause("torso", 3, f"the torso leans to the viewer's {pose.torso_side}"))
     elif pose.torso == "upright":
         clauses.append(_Clause("torso", 1, "the torso is upright"))
-    elif pose.torso == "horizontal" and pose.state != "horizontal":
+    elif pose.torso == "horizontal" and pose.state not in ("horizontal", "bent over"):
         clauses.append(_Clause("torso", 4, "the torso is horizontal"))
     elif pose.torso == "inverted" and pose.state != "inverted":
         clauses.append(_Clause("torso", 4, "the torso is upside down"))
@@ -241,25 +245,32 @@ def _clauses(pose: Pose) -> list[_Clause]:
 def _of_both(part: str, noun: str, left: tuple[int, str], right: tuple[int, str]) -> list[_Clause]:
     """One clause where both sides are alike, else one for each side that has words."""
     if left[1] and left == right:
-        return [_Clause(part, left[0], f"both {noun}s are {left[1]}")]
+        words = left[1] + ("s" if left[1].endswith(("near the hip", "near the knee")) else "")
+        return [_Clause(part, left[0], f"both {noun}s are {words}")]
     sides = (("left", left), ("right", right))
     return [
         _Clause(part, telling, f"the {side} {noun} is {words}") for side, (telling, words) in sides if words
     ]
 
 
-def _arm_words(arm: Arm) -> tuple[int, str]:
-    if arm.stretched:
-        return 4, "stretched out at shoulder height" if arm.wrist == "shoulder" else "stretched out sideways"
-    if arm.hanging:
-        return 2, "hanging down"
+def _arm_words(arm: Arm, level: bool) -> tuple[int, str]:
+    """`level`: whether the torso is horizontal or upside down, so that the arm is seen against its line."""
+    if level and arm.along:
+        return (
+            (4, "stretched out past the head") if arm.along == "head" else (2, "stretched out along the body")
+        )
+    if arm.direction == "down":
+        return 2, "pointing down" if level else "hanging down"
+    if arm.direction == "level" and not level:
+        return 4, "stretched out at shoulder height"
     height = _RAISED[arm.wrist] if arm.lift == "raised" else arm.lift
     bend = _ELBOWS.get(arm.bend, "")
     return 4 if arm.lift == "raised" else 2, f"{height} and {bend}" if height and bend else height or bend
 
 
 def _hand_words(arm: Arm) -> tuple[int, str]:
-    return 3, f"near the {arm.near}" if arm.near else ""
+    # A hand beside the hip goes without saying where the arm is straight.
+    return 3, f"near the {arm.near}" if arm.near and not (arm.direction and arm.near == "hip") else ""
 
 
 def _raised_words(leg: Leg) -> tuple[int, str]:
@@ -304,8 +315,9 @@ _ORDINALS = ("first", "second", "third", "fourth")
 _STATES = {
     "standing": ("in a standing pose", "in an upright standing pose"),
     "low": ("in a sitting or squatting pose", "in a pose of sitting or squatting"),
-    "kneeling": ("in a kneeling pose", "kneeling on both knees"),
-    "one knee": ("down on one knee", "in a pose on one knee"),
+    "kneeling": ("in a kneeling pose", "in a pose as if kneeling"),
+    "left knee": ("in a pose as if on the left knee",),
+    "right knee": ("in a pose as if on the right knee",),
     "hands and knees": ("on hands and knees", "in a pose on hands and knees"),
     "horizontal": ("stretched out horizontally", "in a horizontal pose, stretched out"),
     "bent over": ("bent over at the hips", "in a pose bent over at the hips"),
@@ -518,7 +530,9 @@ def _leg(side: str, leg: Leg, pick: Pick) -> list[str]:
         details += [pick(_KNEE_DETAILS[leg.knee])] if leg.knee else []
     else:
         details.append(pick(_THIGH_DETAILS[leg.thigh]))
-    if leg.foot:
+    if leg.bend == "straight" and details:
+        pass  # the thigh has said where the whole leg points
+    elif leg.foot:
         details.append(pick(_FOOT_DETAILS[leg.foot]))
     elif leg.shin:
         details.append(pick(_SHIN_DETAILS[leg.shin]))
@@ -529,10 +543,12 @@ def _leg(side: str, leg: Leg, pick: Pick) -> list[str]:
 
 def _arm(side: str, arm: Arm, pick: Pick) -> list[str]:
     bend = pick(_BENDS[arm.bend]).format("elbow") if arm.bend else ""
-    if arm.stretched:
+    if arm.along == "head" and arm.lift != "raised":
+        does = "is stretched out past the head"
+    elif arm.direction == "level":
         does = f"is stretched out to the viewer's {arm.reach}"
-    elif arm.hanging:
-        does = "hangs straight down" if arm.bend == "straight" else "hangs down"
+    elif arm.direction == "down":
+        does = "points straight down" if arm.bend == "straight" else "points down"
     else:
         does = "is " + _and([word for word in (arm.lift, bend) if word]) if arm.lift or bend else ""
         if does and arm.reach:
@@ -544,7 +560,7 @@ def _arm(side: str, arm: Arm, pick: Pick) -> list[str]:
         details.append(pick(("the hand close to the {}", "the hand near the {}")).format(place))
     elif arm.wrist:
         details.append(pick(_WRIST_DETAILS[arm.wrist]))
-    if arm.elbow and not arm.stretched:
+    if arm.elbow and arm.direction != "level":
         details.append(pick(_ELBOW_DETAILS[arm.elbow]))
     if not does:
         return [f"{_subject(side, 'arm', pick)} is held with {_and(details)}."] if details else []
