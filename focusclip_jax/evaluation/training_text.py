@@ -53,9 +53,7 @@ def collect(texts: Iterable[str], names: Iterable[str]) -> TrainingText:
 
 
 def write(path: Path, text: TrainingText) -> None:
-    write_text(
-        path, json.dumps({"words": sorted(text.words), "phrases": text.phrases}, ensure_ascii=False)
-    )
+    write_text(path, json.dumps({"words": sorted(text.words), "phrases": text.phrases}, ensure_ascii=False))
 
 
 def read(path: Path) -> TrainingText:
