@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +30,19 @@ def read_mat(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
     Fields vary from person to person: a person without joints is kept (so that the count is right) with
     all joints missing; a joint without `is_visible` is not called occluded.
     """
-    import scipy.io  # 0.3 s, and only this format needs it
+    import scipy.io.matlab  # 0.3 s, and only this format needs it
 
     try:
         release = scipy.io.loadmat(str(path), struct_as_record=False, squeeze_me=True)["RELEASE"]
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        NotImplementedError,
+        zlib.error,
+        scipy.io.matlab.MatReadError,
+    ) as error:
         raise UserError(f"{path}: not MPII's .mat file ({error}); expected a Matlab struct RELEASE") from None
     annotations = _list(getattr(release, "annolist", None))
     activities = _list(getattr(release, "act", None))
