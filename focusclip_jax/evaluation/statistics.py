@@ -15,7 +15,8 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     shrink = 1 + Z95**2 / n
     centre = (p + Z95**2 / (2 * n)) / shrink
     half = Z95 / shrink * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At 0 and n hits a bound equals p except for rounding, which must not leave p outside.
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
 
 
 def ranked(similarities: np.ndarray) -> np.ndarray:

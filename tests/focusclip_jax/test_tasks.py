@@ -1,0 +1,59 @@
+"""Class orders and prompts are part of a published number: a change here is a change of the benchmark."""
+
+import pytest
+
+from annotation.sources.figures import activities
+from focusclip_jax.errors import UserError
+from focusclip_jax.evaluation import tasks
+
+
+def test_stanford40_prompts_are_the_papers_and_stand_beside_their_class():
+    prompts = dict(zip(tasks.STANFORD40.classes, tasks.STANFORD40.prompts, strict=True))
+    assert len(prompts) == 40
+    assert prompts["watching_TV"] == ("a photo of a person watching TV",)
+    assert prompts["looking_through_a_telescope"] == ("a photo of a person looking through a telescope",)
+    assert tasks.STANFORD40.k == 3
+
+
+def test_stanford40_classes_are_in_the_order_of_the_data_set(shared_data):
+    lines = (shared_data / "stanford40" / "ImageSplits" / "actions.txt").read_text().splitlines()[1:]
+    assert tasks.STANFORD40.classes == tuple(line.split()[0] for line in lines)
+
+
+def test_utkface_asks_for_five_age_groups():
+    assert tasks.UTKFACE_AGE.classes == ("baby", "child", "teenager", "young adult", "adult")
+    assert tasks.UTKFACE_AGE.prompts[3] == ("a photo of a young adult person",)
+    assert tasks.UTKFACE_AGE.k == 1
+
+
+def test_fer2013_follows_the_csv_codes_with_neutral_last():
+    assert tasks.FER2013.classes == ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
+    assert tasks.FER2013.prompts[0] == ("a photo of an angry looking face",)
+    assert tasks.FER2013.prompts[6] == ("a photo of a neutral looking face",)
+    assert tasks.FER2013.k == 3
+
+
+def test_figures_ask_for_the_activities_that_the_generator_draws():
+    assert tasks.FIGURES.classes == activities.TRAINED
+    assert tasks.FIGURES_HELD_OUT.classes == activities.HELD_OUT
+
+
+def test_held_out_prompts_tell_the_classes_apart_without_naming_them():
+    for name, (prompt,) in zip(tasks.FIGURES_HELD_OUT.classes, tasks.FIGURES_HELD_OUT.prompts, strict=True):
+        assert name not in prompt
+    assert len(set(tasks.FIGURES_HELD_OUT.prompts)) == len(tasks.FIGURES_HELD_OUT.classes)
+
+
+def test_a_task_cannot_have_a_class_without_a_prompt_or_twice():
+    fields = {"name": "x", "dataset": "x", "kind": "age", "k": 1, "split": "test", "source": "x"}
+    with pytest.raises(ValueError, match="each with its prompts"):
+        tasks.Task(classes=("a", "b"), prompts=(("a",),), **fields)
+    with pytest.raises(ValueError, match="no prompt"):
+        tasks.Task(classes=("a", "b"), prompts=(("a",), ()), **fields)
+    with pytest.raises(ValueError, match="distinct"):
+        tasks.Task(classes=("a", "a"), prompts=(("a",), ("b",)), **fields)
+
+
+def test_an_unknown_task_is_answered_with_the_known_ones():
+    with pytest.raises(UserError, match=r"'kinetics40'; expected one of figures, .*stanford40"):
+        tasks.by_name("kinetics40")
