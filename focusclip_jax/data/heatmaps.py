@@ -85,4 +85,5 @@ def _profiles(
     at = start + (np.arange(count) + 0.5) * step - 0.5
     exponents = (at - centres[:, None]) ** 2 / (-2 * variance)[:, None]
     peaks = half_axes / np.sqrt(variance)
-    return (peaks[:, None] * np.exp(np.maximum(exponents, _NEGLIGIBLE))).astype(np.float32)
+    profiles = np.exp(np.maximum(exponents, _NEGLIGIBLE).astype(np.float32))
+    return profiles * peaks[:, None].astype(np.float32)

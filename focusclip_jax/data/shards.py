@@ -119,6 +119,7 @@ class Shards:
         """Hex digest of every record's stored checksum and length, in order: what a resume must find again.
 
         It reads four bytes a record, so it is cheap, and any change of content or order changes it.
+        The packer writes the same number in the split's manifest.
         """
         digest = hashlib.sha256()
         for shard, path in enumerate(self.paths):
@@ -128,7 +129,7 @@ class Shards:
             lengths = self._lengths[rows].astype(np.int64)
             at = self._offsets[rows].astype(np.int64) + _HEADER.size + lengths
             data = np.memmap(path, np.uint8, "r")
-            digest.update(lengths.tobytes())
+            digest.update(lengths.astype("<i8").tobytes())
             digest.update(data[at[:, None] + np.arange(_FOOTER.size)].tobytes())
         return digest.hexdigest()
 

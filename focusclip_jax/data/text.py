@@ -19,6 +19,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from focusclip_jax.data.augment import mirror_text
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.errors import UserError
+from focusclip_jax.files import replacing, write_text
 
 PAD, START, END = "<pad>", "<start>", "<end>"
 _PAD_NAMES = (PAD, "[PAD]", "<|pad|>")  # how published tokenizers spell it
@@ -93,9 +94,7 @@ class Tokenizer:
         """Write `tokenizer.json`, which `load` and other libraries read."""
         path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(self._inner.to_str(), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, self._inner.to_str())
 
     def encode(self, texts: Sequence[str], context: int) -> list[np.ndarray]:
         """Ids int32 (length,) of each text, at most `context` long; a text cut short keeps its end token."""
@@ -274,6 +273,5 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _save(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez(temporary, **arrays)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        np.savez(temporary, **arrays)
