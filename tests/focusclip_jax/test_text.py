@@ -1,0 +1,203 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from focusclip_jax.data import text
+from focusclip_jax.data.augment import mirror_text
+from focusclip_jax.data.shards import Shards
+from focusclip_jax.data.text import Tokenizer, TokenTable
+from focusclip_jax.errors import UserError
+
+CAPTIONS = [
+    f"A {who} is {doing}. The {side} {limb} is {state}."
+    for who in ("person", "climber")
+    for doing in ("running", "rock climbing", "sitting down")
+    for side in ("left", "right")
+    for limb in ("arm", "knee")
+    for state in ("bent", "stretched out sideways")
+]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return Tokenizer.train(CAPTIONS, 400)
+
+
+def test_a_trained_tokenizer_marks_start_and_end_and_pads_with_zero(trained):
+    assert trained.pad_id == 0
+    for ids in trained.encode(CAPTIONS, 64):
+        assert ids.dtype == np.int32
+        assert (ids[0], ids[-1]) == (1, 2)
+        assert (ids[1:-1] > 2).all()
+        assert ids.max() < trained.vocab_size <= 400
+
+
+def test_case_does_not_matter_and_no_text_is_unknown(trained):
+    upper, lower, strange = trained.encode(["THE LEFT arm", "the left arm", "the ☃ arm"], 64)
+    np.testing.assert_array_equal(upper, lower)
+    assert len(strange) > len(lower)
+    assert not np.array_equal(*trained.encode(["☃", "☄"], 64))
+
+
+def test_a_text_cut_short_keeps_its_end_token(trained):
+    whole, cut = trained.encode(CAPTIONS[:1], 64)[0], trained.encode(CAPTIONS[:1], 6)[0]
+    assert len(whole) > 6
+    assert len(cut) == 6
+    np.testing.assert_array_equal(cut[:5], whole[:5])
+    assert cut[-1] == whole[-1]
+
+
+def test_training_twice_gives_the_same_tokenizer_even_in_another_process_and_order(trained):
+    code = (
+        "import sys; from focusclip_jax.data.text import Tokenizer; "
+        "print(Tokenizer.train(sys.stdin.read().split('\\n'), 400).hash)"
+    )
+    for threads in ("1", "4"):
+        other = subprocess.run(
+            [sys.executable, "-c", code],
+            input="\n".join(CAPTIONS[::-1]),
+            env={**os.environ, "RAYON_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert other.stdout.strip() == trained.hash
+
+
+def test_training_without_captions_is_refused():
+    with pytest.raises(UserError, match="no captions"):
+        Tokenizer.train([], 400)
+
+
+def test_saving_and_loading_keeps_ids_and_hash(trained, tmp_path):
+    trained.encode(CAPTIONS, 7)  # the context of an earlier call must not be saved
+    trained.save(tmp_path / "new" / "tokenizer.json")
+    loaded = Tokenizer.load(tmp_path / "new" / "tokenizer.json")
+    assert (loaded.hash, loaded.vocab_size, loaded.pad_id) == (trained.hash, trained.vocab_size, 0)
+    for a, b in zip(loaded.encode(CAPTIONS, 64), trained.encode(CAPTIONS, 64), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert os.listdir(tmp_path / "new") == ["tokenizer.json"]
+
+
+def test_another_corpus_has_another_hash(trained):
+    assert Tokenizer.train([*CAPTIONS, "zebra zebra zebra"], 400).hash != trained.hash
+
+
+def test_a_tokenizer_json_that_pads_and_truncates_is_not_allowed_to(trained, tmp_path):
+    import tokenizers
+
+    trained.save(tmp_path / "plain.json")
+    inner = tokenizers.Tokenizer.from_file(str(tmp_path / "plain.json"))
+    inner.enable_padding(length=50)
+    inner.enable_truncation(5)
+    inner.save(str(tmp_path / "tokenizer.json"))
+    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+    np.testing.assert_array_equal(loaded.encode(CAPTIONS[:1], 64)[0], trained.encode(CAPTIONS[:1], 64)[0])
+    assert loaded.hash == trained.hash
+
+
+def test_clip_merges_give_the_ids_of_clip(shared_data):
+    clip = Tokenizer.load(shared_data / "text" / "bpe_simple_vocab_16e6.txt.gz")
+    photo, hello, cut = clip.encode(["A photo of a  cat", "hello world!", "a photo of a cat"], 7)
+    np.testing.assert_array_equal(photo, [49406, 320, 1125, 539, 320, 2368, 49407])
+    np.testing.assert_array_equal(hello, [49406, 3306, 1002, 256, 49407])
+    np.testing.assert_array_equal(cut, photo)
+    assert clip.encode(["a photo of a cat"], 4)[0].tolist() == [49406, 320, 1125, 49407]
+    assert clip.vocab_size == 49408
+
+
+def test_a_bert_vocabulary_gives_the_ids_of_bert(shared_data):
+    bert = Tokenizer.load(shared_data / "text" / "bert-base-uncased-vocab.txt")
+    hello, unaffable, accents = bert.encode(["Hello world", "unaffable", "Café"], 512)
+    np.testing.assert_array_equal(hello, [101, 7592, 2088, 102])
+    np.testing.assert_array_equal(unaffable, [101, 14477, 20961, 3468, 102])
+    np.testing.assert_array_equal(accents, [101, 7668, 102])
+    assert (bert.vocab_size, bert.pad_id) == (30522, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("tokenizer.json", b"{}"), ("vocab.txt", b"just\nwords\n"), ("merges.txt.gz", b"not gzip")],
+)
+def test_a_file_that_is_no_tokenizer_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}: not a tokenizer .* expected tokenizer.json"):
+        Tokenizer.load(tmp_path / name)
+
+
+def test_a_missing_file_is_not_looked_up_on_a_hub():
+    with pytest.raises(UserError, match=r"vocab.txt: no such tokenizer file"):
+        Tokenizer.load("nowhere/vocab.txt")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence():
+    code = (
+        "from focusclip_jax.data.text import Tokenizer; from focusclip_jax.errors import UserError\n"
+        "try: Tokenizer.load('nobody/nothing')\n"
+        "except UserError as error: print(error)"
+    )
+    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == 1
+    assert "nobody/nothing: no such file, and the Hugging Face hub gave no tokenizer.json" in done.stdout
+
+
+@pytest.fixture
+def shards(pack, row):
+    rows = [
+        row(image_id=f"{i}.jpg", captions=tuple(CAPTIONS[(3 * i + c) % len(CAPTIONS)] for c in range(i % 3)))
+        for i in range(7)
+    ]
+    return Shards.open(pack(rows))
+
+
+def test_the_table_holds_every_caption_and_its_mirrored_wording(shards, trained):
+    table = TokenTable.build(shards, trained, 64)
+    assert table.counts.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    for i in range(len(shards)):
+        for c, caption in enumerate(shards.read(i).captions):
+            sequence = 2 * (table.first[i] + c)
+            plain, mirrored = trained.encode([caption, mirror_text(caption)], 64)
+            np.testing.assert_array_equal(table.tokens(sequence), plain)
+            np.testing.assert_array_equal(table.tokens(sequence + 1), mirrored)
+            assert table.lengths(np.array([sequence, sequence + 1])).tolist() == [len(plain), len(mirrored)]
+            assert not np.array_equal(plain, mirrored)
+
+
+def test_captions_that_reach_the_context_are_counted(shards, trained):
+    assert TokenTable.build(shards, trained, 64).at_limit == 0
+    short = TokenTable.build(shards, trained, 8)
+    assert short.at_limit == short.counts.sum() == 6
+
+
+def test_the_cache_is_used_for_the_same_shards_tokenizer_and_context_only(
+    shards, trained, tmp_path, monkeypatch
+):
+    cache = tmp_path / "cache"
+    table = TokenTable.build(shards, trained, 64, cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(Shards, "read", lambda *_: pytest.fail("read a record although the ids are cached"))
+        again = TokenTable.build(shards, trained, 64, cache)
+    for name in ("first", "offsets", "ids"):
+        np.testing.assert_array_equal(getattr(table, name), getattr(again, name))
+    other = Tokenizer.train(CAPTIONS[:5], 300)
+    assert TokenTable.build(shards, other, 64, cache).ids.size != table.ids.size
+    assert TokenTable.build(shards, trained, 9, cache).ids.size < table.ids.size
+    assert len(os.listdir(cache)) == 3
+
+
+def test_a_damaged_cache_is_named(shards, trained, tmp_path):
+    TokenTable.build(shards, trained, 64, tmp_path / "cache")
+    (path,) = (tmp_path / "cache").iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=rf"{path.name}: not a token cache"):
+        TokenTable.build(shards, trained, 64, tmp_path / "cache")
+
+
+def test_many_captions_are_encoded_in_order(monkeypatch, shards, trained):
+    whole = TokenTable.build(shards, trained, 64)
+    monkeypatch.setattr(text, "_CHUNK", 5)
+    np.testing.assert_array_equal(TokenTable.build(shards, trained, 64).ids, whole.ids)
