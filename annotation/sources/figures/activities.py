@@ -99,8 +99,8 @@ SQUATTING_LEGS = (LEG_SQUATTING, LEG_SQUATTING)
 SEATED_LEGS = (LEG_SEATED, LEG_SEATED)
 LUNGING_LEGS = (LEG_LUNGE_FRONT, LEG_LUNGE_BACK)
 ONE_KNEE_UP = (LEG_KNEE_UP, LEG_STRAIGHT)
-WAVING_ARMS = ((150, 0, 150, 0), ARM_DOWN)
-WAVING_ARMS_END = ((130, 0, 178, 0), ARM_DOWN)
+WAVING_ARMS = ((156, 0, 158, 0), ARM_DOWN)
+WAVING_ARMS_END = ((146, 0, 178, 0), ARM_DOWN)
 
 _TRAINED = (
     Activity(
@@ -128,7 +128,7 @@ _TRAINED = (
         (
             (
                 _pose(*_arms(ARM_UP), *STRAIGHT_LEGS),
-                _pose(*_arms((145, 0, 150, 0)), *STRAIGHT_LEGS),
+                _pose(*_arms((152, 0, 156, 0)), *STRAIGHT_LEGS),
             ),
         ),
     ),
@@ -169,7 +169,7 @@ _TRAINED = (
         "kneeling",
         "posture",
         "chapel",
-        "Both knees are on the ground with the lower legs behind, and both arms are low.",
+        "Both knees are on the ground with the lower legs behind, and both hands are below the head.",
         OBLIQUE,
         (
             _still(*_arms(ARM_DOWN), *KNEELING_LEGS),
@@ -181,7 +181,7 @@ _TRAINED = (
         "squatting",
         "exercise",
         "gym",
-        "Both knees are deeply bent, the hips are low, and both arms point forward.",
+        "Both knees are deeply bent, the hips are low, and both hands are below the head.",
         OBLIQUE,
         (
             _still(*_arms(ARM_FORWARD), *SQUATTING_LEGS, bend=25),
@@ -192,7 +192,7 @@ _TRAINED = (
         "sitting on a chair",
         "posture",
         "office",
-        "The thighs are level, the knees are bent at right angles, and both hands are low.",
+        "The thighs are level, the knees are bent at right angles, and both hands are below the head.",
         OBLIQUE,
         (
             _still(*_arms(ARM_ON_THIGH), *SEATED_LEGS),
@@ -224,7 +224,7 @@ _TRAINED = (
         "bowing",
         "gesture",
         "stage",
-        "The torso is bent forward, the legs are straight, and the arms hang down or rest on the hips.",
+        "The torso is bent forward, the legs are straight, and the hands are below or behind the torso.",
         SIDEWAYS,
         (
             (
@@ -250,7 +250,7 @@ _TRAINED = (
         "balancing on one leg",
         "exercise",
         "mountains",
-        "One knee is raised, the other leg is straight, and both arms are stretched out or down.",
+        "One knee is raised, the other leg is straight, and both hands are below the head.",
         FRONT_OR_BACK,
         (
             _still(*_arms(ARM_OUT), *ONE_KNEE_UP),

@@ -48,7 +48,7 @@ def random_build(rng: np.random.Generator) -> Build:
     u = rng.random(7)
     return Build(
         spine=0.30 * (0.92 + 0.16 * u[0]),
-        head=0.155 * (0.9 + 0.4 * u[1]),
+        head=0.155 * (0.9 + 0.35 * u[1]),
         shoulders=0.105 * (0.85 + 0.35 * u[2]),
         hips=0.06 * (0.9 + 0.4 * u[3]),
         arm=0.16 * (0.93 + 0.17 * u[4]),

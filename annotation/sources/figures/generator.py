@@ -66,11 +66,10 @@ class Figures:
 
     @functools.cached_property
     def digest(self) -> int:
-        """64 bits that tell these parameters from all others; `count` is left out, so a set can grow."""
-        fields = dataclasses.asdict(self)
-        del fields["count"]
-        text = repr(sorted((name, str(value)) for name, value in fields.items()))
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+        """64 bits that tell these parameters from all others, `seed` and `count` apart (a set can grow)."""
+        numbers = (self.scale, self.clutter, self.occlusion, self.correlation)
+        kind = (self.size, self.activities, self.people, self.styles, *map(float, numbers))
+        return int.from_bytes(hashlib.sha256(repr(kind).encode()).digest()[:8], "big")
 
     def image_id(self, index: int) -> str:
         return f"figures-{self.seed}-{self.activities}-{self.digest >> 40:06x}-{index:07d}.jpg"
@@ -115,8 +114,7 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
     """
     if not 0 <= index < figures.count:
         raise UserError(f"figures: there are images 0 to {figures.count - 1}, not {index}")
-    # The index goes into the top word of the counter: in the lowest, neighbours would share their numbers.
-    rng = np.random.Generator(np.random.Philox(counter=[0, 0, 0, index], key=[figures.seed, figures.digest]))
+    rng = random_numbers(figures, index)
     names = ACTIVITY_SETS[figures.activities]
     activity = ACTIVITIES[names[index % len(names)]]
     style = drawing.pick(rng, STYLE_SETS[figures.styles])
@@ -132,7 +130,7 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
     for person in placed:
         outfit = drawing.random_outfit(style, rng)
         parts = drawing.body_parts(person.body, person.build, outfit, style, person.points, person.unit)
-        covers.append(drawing.draw_parts(draw, parts + person.prop, style, line=0.8 * ZOOM))
+        covers.append(drawing.draw_parts(draw, parts + person.prop, style, line=side / 80))
     objects = [polygon for person in placed for polygon in _object(draw, figures.occlusion, person, rng)]
 
     people = tuple(
@@ -155,6 +153,17 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
         },
     )
     return record, canvas.reduce(ZOOM)
+
+
+def random_numbers(figures: Figures, index: int) -> np.random.Generator:
+    """The generator of image `index`. Only its `random()` is used: other methods may change with numpy."""
+    # The index goes into the top word of the counter: in the lowest, neighbours would share their numbers.
+    return np.random.Generator(np.random.Philox(counter=[0, 0, 0, index], key=[figures.seed, figures.digest]))
+
+
+def image_pixels(canvas: np.ndarray) -> np.ndarray:
+    """Canvas coordinates to image coordinates; pixel centres are whole numbers in both."""
+    return np.round((canvas - (ZOOM - 1) / 2) / ZOOM, 3)
 
 
 def contact_sheet(figures: Figures, indices, columns: int = 8) -> Image.Image:
@@ -237,7 +246,8 @@ def _inside(polygon: list[int], points: np.ndarray) -> np.ndarray:
     edges = np.roll(corners, -1, 0) - corners
     offsets = points[:, None] - corners
     turns = edges[:, 0] * offsets[..., 1] - edges[:, 1] * offsets[..., 0]
-    return (turns >= 0).all(-1) | (turns <= 0).all(-1)
+    one_way = (turns >= 0).all(-1) | (turns <= 0).all(-1)
+    return one_way & (turns != 0).any(-1)  # a polygon without area holds nothing
 
 
 def _record_person(person: _Placed, covers: list[list[int]]) -> records.Person:
@@ -245,5 +255,4 @@ def _record_person(person: _Placed, covers: list[list[int]]) -> records.Person:
     occluded = np.zeros(schema.JOINT_COUNT, bool)
     for polygon in covers:
         occluded |= _inside(polygon, joints)
-    pixels = np.round((joints - (ZOOM - 1) / 2) / ZOOM, 3)
-    return records.person(pixels, occluded=occluded, extra={"yaw": round(person.yaw, 1)})
+    return records.person(image_pixels(joints), occluded=occluded, extra={"yaw": round(person.yaw, 1)})
