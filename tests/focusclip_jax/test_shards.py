@@ -1,10 +1,15 @@
+import json
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from annotation import schema
+from focusclip_jax.data import images
+from focusclip_jax.data.heatmaps import original_joints
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.errors import UserError
 
@@ -140,3 +145,39 @@ def test_the_fingerprint_tells_any_change_and_only_a_change(pack, rows, row):
     rows[3], rows[4] = rows[4], rows[3]
     reordered = Shards.open(pack(rows)).fingerprint()
     assert len({first, changed, reordered}) == 3
+
+
+def test_what_annotate_packs_is_what_is_read(tmp_path):
+    """Across both packages, by a user's commands: joints, captions and fingerprint arrive unchanged."""
+    out = tmp_path / "figures"
+    describe = "describe --source=figures:3 --figures-count=11 --figures-size=96 --figures-people=2"
+    for command in (
+        f"{describe} --describer=geometry --out={out}",
+        f"pack --journal={out} --split=train --out={out}/shards --shards=2 --size=48",
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "annotation", *command.split()], check=True, capture_output=True
+        )
+    shards = Shards.open(out / "shards")
+    examples = {e.image_id: e for e in (shards.read(i) for i in range(len(shards)))}
+    records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    assert examples.keys() == {record["image_id"] for record in records}
+    journal = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
+    captions = {row["image_id"]: [(c["text"], c["source"]) for c in row["captions"]] for row in journal}
+    for record in records:
+        example = examples[record["image_id"]]
+        assert (example.height, example.width, example.original_height, example.original_width) == (
+            48,
+            48,
+            96,
+            96,
+        )
+        written = zip(example.captions, example.caption_sources, strict=True)
+        assert sorted(written) == sorted(captions[record["image_id"]])
+        assert example.activity == record["activity"]
+        joints = [[j or (np.nan, np.nan) for j in person["joints"]] for person in record["people"]]
+        returned = original_joints(example.joints, (48, 48), (96, 96))
+        np.testing.assert_allclose(returned, np.array(joints, float), atol=1e-3)
+        assert images.decode(example.image).shape == (48, 48, 3)
+    manifest = json.loads((out / "shards" / "shards-train.manifest.json").read_text())
+    assert shards.fingerprint() == manifest["fingerprint"]

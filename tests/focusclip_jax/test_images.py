@@ -1,0 +1,91 @@
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from focusclip_jax.data.images import decode, load_rgb, resize
+from focusclip_jax.errors import UserError
+
+
+def photograph(height=96, width=160):
+    """Smooth colours, as JPEG keeps well."""
+    y, x = np.mgrid[:height, :width]
+    channels = [np.sin(x / 17) * np.cos(y / 11), np.cos(x / 23), np.sin((x + y) / 31)]
+    return (127 + 100 * np.stack(channels, -1)).astype(np.uint8)
+
+
+def encoded(image, kind="JPEG", mode="RGB", **options):
+    stream = io.BytesIO()
+    PIL.Image.fromarray(image).convert(mode).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def test_a_jpeg_is_decoded_to_its_colours():
+    image = photograph()
+    decoded = decode(encoded(image, quality=95, subsampling=0))
+    assert decoded.dtype == np.uint8
+    assert decoded.shape == image.shape
+    assert np.abs(decoded.astype(int) - image).mean() < 2
+
+
+def test_a_grey_jpeg_has_three_equal_channels():
+    decoded = decode(encoded(photograph(), mode="L"))
+    assert decoded.shape == (96, 160, 3)
+    assert (decoded == decoded[..., :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("least", "shape"), [((48, 80), (48, 80)), ((49, 1), (60, 100)), ((500, 0), (96, 160))]
+)
+def test_a_scaled_decode_is_as_small_as_allowed(least, shape):
+    assert decode(encoded(photograph()), min_size=least).shape[:2] == shape
+
+
+def test_a_scaled_decode_shows_the_same_picture():
+    data = encoded(photograph(), quality=95)
+    whole, small = decode(data), decode(data, min_size=(48, 80))
+    a, b = resize(whole, (0, 0, 160, 96), (24, 40)), resize(small, (0, 0, 80, 48), (24, 40))
+    assert np.abs(a.astype(int) - b).mean() < 1.5
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[: len(d) // 2], lambda d: b"GIF89a" + d, lambda d: b""])
+def test_what_is_no_whole_jpeg_is_refused_by_name(damage):
+    with pytest.raises(UserError, match="the shard record 3: not a readable JPEG"):
+        decode(damage(encoded(photograph())), "the shard record 3")
+
+
+def test_resize_takes_the_box_and_antialiases():
+    checks = np.indices((64, 64)).sum(0) % 2 * 255
+    image = np.repeat(checks.astype(np.uint8)[..., None], 3, -1)
+    image[:32] = 200
+    small = resize(image, (0, 32, 64, 64), (8, 8))
+    assert small.shape == (8, 8, 3)
+    assert np.abs(small[2:].astype(int) - 127).max() < 10
+    assert (resize(image, (8.5, 4.25, 50, 20), (8, 8)) == 200).all()
+
+
+def test_resize_of_everything_to_the_same_size_changes_nothing():
+    image = photograph()
+    np.testing.assert_array_equal(resize(image, (0, 0, 160, 96), (96, 160)), image)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("PNG", "RGB"), ("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("BMP", "RGB"), ("JPEG", "CMYK")],
+)
+def test_other_kinds_of_images_are_read_as_rgb_from_a_file_or_bytes(tmp_path, kind, mode):
+    data = encoded(photograph(), kind, mode)
+    path = tmp_path / "image.any"
+    path.write_bytes(data)
+    image = load_rgb(path)
+    assert (image.dtype, image.shape) == (np.uint8, (96, 160, 3))
+    np.testing.assert_array_equal(load_rgb(data), image)
+    np.testing.assert_array_equal(load_rgb(str(path)), image)
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "broken.png").write_bytes(encoded(photograph(), "PNG")[:80])
+    for name, reason in [("broken.png", ""), ("absent.png", "No such file")]:
+        with pytest.raises(UserError, match=rf"{name}: not a readable image \(.*{reason}"):
+            load_rgb(tmp_path / name)
