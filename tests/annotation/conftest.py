@@ -106,14 +106,15 @@ def read_shard():
 
 @pytest.fixture
 def mpii_csv(tmp_path):
-    """Write rows {column: value} as the circulating MPII CSV; what a row does not give is 100, "NA" or 1."""
+    """Write rows {column: value} as the circulating MPII CSV; what a row does not give is plausible."""
 
     def write(*rows, without=()):
         from annotation.sources.mpii import CSV_JOINTS
 
         names = ["ID", "NAME", *(f"{joint}_{axis}" for joint in CSV_JOINTS for axis in "XY")]
         names = [name for name in [*names, "Scale", "Activity", "Category"] if name not in without]
-        default = dict.fromkeys(names, 100) | {"Activity": "NA", "Category": "NA", "Scale": 1}
+        default = {name: 100 + 7 * n % 90 for n, name in enumerate(names)}
+        default |= {"ID": 1, "Scale": 1, "Activity": "NA", "Category": "NA"}
         path = tmp_path / "mpii.csv"
         with open(path, "w", newline="") as file:
             writer = csv.DictWriter(file, names, extrasaction="ignore")

@@ -68,7 +68,7 @@ def test_occlusion_is_carried_and_a_derived_joint_is_hidden_only_with_all_its_pa
 
 def test_derived_joints_agree_with_what_mpii_annotators_labelled(shared_data):
     records = mpii.read_csv(shared_data / "mpii" / "mpii_human_pose.csv", Counter())
-    labelled = np.array([record.people[0].joints for record in records])
+    labelled = np.array([record.people[0].joints for record in records])[::4]
     coco = np.full((len(labelled), 17, 2), np.nan)
     for joint, index in enumerate(COCO_17.mpii):
         if index is not None:
@@ -77,5 +77,5 @@ def test_derived_joints_agree_with_what_mpii_annotators_labelled(shared_data):
     for joint in (PELVIS, THORAX):
         distance = np.linalg.norm(derived[:, joint] - labelled[:, joint], axis=1)
         distance = distance[np.isfinite(distance)]
-        assert len(distance) > 10_000
+        assert len(distance) > 3_000
         assert (distance <= 1).mean() > 0.98
