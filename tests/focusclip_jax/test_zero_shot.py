@@ -85,6 +85,8 @@ def test_the_answer_does_not_depend_on_the_batch_size_and_one_shape_is_compiled(
     encoder = Compass()
     results = [zero_shot.evaluate(encoder, TASK, images, NOTHING, 0, batch_size=b) for b in (1, 3, 7, 100)]
     assert all(result == results[0] for result in results)
+    assert zero_shot.similarities(Compass(), TASK, images, batch_size=3).shape == (7, 4)
+    assert zero_shot.image_embeddings(Compass(), images, batch_size=3).shape == (7, 2)
     assert encoder.image_batches == [1] * 7 + [3] * 3 + [7] + [7]
     assert encoder.text_batches == [1] * 4 + [3] * 2 + [4] + [4]
 
@@ -127,8 +129,8 @@ def test_rows_of_only_seen_or_only_unseen_classes_say_so():
 
 def test_mixed_classes_give_three_rows_each_with_its_own_floor():
     training = training_text.collect(["Facing south.", "West it is"], TASK.classes)
-    # The third image is labelled west but looks north.
-    images = compass_set([2, 3, 0, 0, 1], [2, 3, 3, 0, 1], {"hand": tuple("LLRRR")})
+    # The last image is labelled west but looks north.
+    images = compass_set([0, 2, 1, 3, 0], [0, 2, 1, 3, 3], {"hand": tuple("RLRLR")})
     mixed, seen, unseen = zero_shot.evaluate(Compass(lean=-1), TASK, images, training, step=0)
     assert (mixed.rows, mixed.n, mixed.k, mixed.top1) == ("mixed", 5, 2, 0.8)
     assert (seen.rows, seen.classes, seen.prompts) == ("seen", ("south", "west"), (("south",), ("west",)))
