@@ -146,15 +146,15 @@ def curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Training curves from the rows of `metrics.jsonl`; a panel without data is left out.
 
     Reads `loss` and its terms, `validation/<loss or term>`, `learning_rate`, `temperature`, `alpha`,
-    `gradient_norm`, and `zero_shot/<task>` (accuracy, a share).
+    `gradient_norm`, `zero_shot/<row>` (accuracy, a share) and `zero_shot/<row>/chance`, drawn dashed.
     """
     loss = ("loss", "image_text", "focus_text", "focus_image")
     names = list(dict.fromkeys(name for row in rows for name in row))
-    tasks = [name for name in names if name.startswith("zero_shot/")]
+    accuracies = [name for name in names if name.startswith("zero_shot/") and not name.endswith("/chance")]
     panels = {
         "training loss": [name for name in loss if name in names],
         "validation loss": [name for name in (f"validation/{term}" for term in loss) if name in names],
-        "zero-shot accuracy (%)": tasks,
+        "zero-shot accuracy (%), dashed: chance": accuracies,
         "temperature": ["temperature"],
         "α, weight of the background": ["alpha"],
         "learning rate": ["learning_rate"],
@@ -168,10 +168,13 @@ def curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     for ax, (title, wanted) in zip(axes, panels.items(), strict=False):
         for name in wanted:
             steps, values = np.array([(row["step"], row[name]) for row in rows if name in row], float).T
-            values *= 100 if title.endswith("(%)") else 1
+            values *= 100 if "(%)" in title else 1
             marker = "o" if len(steps) < 30 else None
             label = name.split("/", 1)[-1].replace("_", " ")
-            ax.plot(steps, values, marker=marker, markersize=3.5, label=label)
+            (line,) = ax.plot(steps, values, marker=marker, markersize=3.5, label=label)
+            chance = next((row[f"{name}/chance"] for row in rows if f"{name}/chance" in row), None)
+            if chance is not None:
+                ax.axhline(100 * chance, color=line.get_color(), linestyle="--", linewidth=1)
         ax.set_title(title)
         ax.set_xlabel("step")
         ax.locator_params(axis="x", nbins=4)
@@ -254,7 +257,7 @@ def confusion(path: Path, result: Result) -> Path:
     ax.spines[:].set_visible(False)
     shares = f"top-1 {100 * result.top1:.1f} %, balanced {100 * result.balanced_top1:.1f} %"
     ax.set_title(
-        f"{result.task}, step {result.step:,}: {result.n:,} images, % of the class\n"
+        f"{result.task} ({result.rows} classes), step {result.step:,}: {result.n:,} images\n"
         f"{shares}, chance {100 / k:.1f} %"
     )
     figure.colorbar(picture, ax=ax, shrink=0.6, label="% of the true class")

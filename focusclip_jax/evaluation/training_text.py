@@ -28,16 +28,19 @@ class TrainingText:
         "riding_a_bike" and "Riding a bike" are the same name. Raises `UserError` for a name of several known
         words that was not among the names given to `collect`.
         """
-        phrase = _normalised(name)
-        words = phrase.split()
-        if len(words) == 1 or not self.words.issuperset(words):
-            return self.words.issuperset(words)
-        if phrase not in self.phrases:
+        if not self.answers([name]):
             raise UserError(
                 f"the class {name!r} is newer than this model, whose captions were not searched for it; "
                 "start training with the same --workdir once more, which records it"
             )
-        return self.phrases[phrase]
+        phrase = _normalised(name)
+        known = self.words.issuperset(phrase.split())
+        return known and self.phrases.get(phrase, True)
+
+    def answers(self, names: Iterable[str]) -> bool:
+        """Is it certain for each name whether the training text contains it?"""
+        several = (phrase for phrase in map(_normalised, names) if " " in phrase)
+        return all(p in self.phrases or not self.words.issuperset(p.split()) for p in several)
 
 
 def collect(texts: Iterable[str], names: Iterable[str]) -> TrainingText:

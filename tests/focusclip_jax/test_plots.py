@@ -69,18 +69,21 @@ def test_bones_and_sides_are_the_persons_own():
 
 def test_curves_have_a_panel_for_what_was_logged_only(tmp_path, drawn):
     rows = [{"step": s, "loss": 1 / s, "image_text": 1 / s, "alpha": 0.5, "speed": 9.0} for s in range(1, 50)]
-    rows += [{"step": 40, "zero_shot/figures": 0.25, "validation/loss": 2.0}]
+    rows += [
+        {"step": 40, "zero_shot/figures": 0.25, "zero_shot/figures/chance": 0.0625, "validation/loss": 2.0}
+    ]
     opened(plots.curves(tmp_path / "curves.png", rows))
     panels = {ax.get_title(loc="left"): ax for ax in drawn[0].axes}
     assert list(panels) == [
         "training loss",
         "validation loss",
-        "zero-shot accuracy (%)",
+        "zero-shot accuracy (%), dashed: chance",
         "α, weight of the background",
     ]
     assert len(panels["training loss"].lines) == 2
-    (accuracy,) = panels["zero-shot accuracy (%)"].lines
+    accuracy, chance = panels["zero-shot accuracy (%), dashed: chance"].lines
     np.testing.assert_allclose(accuracy.get_xydata(), [[40, 25]])
+    assert set(chance.get_ydata()) == {6.25}
 
 
 def test_similarity_matrix_states_own_and_other_means(tmp_path, drawn):
@@ -130,7 +133,7 @@ def test_confusion_shows_shares_of_the_true_class(tmp_path, drawn, faces):
     ax = drawn[0].axes[0]
     np.testing.assert_allclose(ax.get_images()[0].get_array().sum(axis=1), 100)
     assert ax.get_yticklabels()[1].get_text() == "disgusted (8)"
-    assert "fer2013, step 1,400: 56 images" in ax.get_title(loc="left")
+    assert "fer2013 (unseen classes), step 1,400: 56 images" in ax.get_title(loc="left")
     assert "top-1 50.0 %, balanced 50.0 %, chance 14.3 %" in ax.get_title(loc="left")
 
 

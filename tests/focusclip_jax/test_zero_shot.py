@@ -211,5 +211,7 @@ def test_the_training_text_survives_its_file(tmp_path):
 def test_a_name_that_was_never_asked_about_is_not_guessed():
     text = text_of("a person is riding a bike on a horse")
     assert not text.mentions("cutting trees")  # "cutting" never occurs, so the answer is certain
+    assert text.answers(["cutting trees", "riding_a_bike", "running", "horse"])
+    assert not text.answers(["running", "riding a horse"])
     with pytest.raises(UserError, match="'riding a horse' is newer than this model"):
         text.mentions("riding a horse")
