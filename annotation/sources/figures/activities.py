@@ -13,8 +13,12 @@ so a model that learned what "both arms are raised" looks like can recognise the
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
+
+from annotation.sources.figures.body import Body
+from annotation.sources.figures.props import Prop, ball, chair, nothing
 
 LIMBS = ("left arm", "right arm", "left leg", "right leg")
 
@@ -71,7 +75,7 @@ class Activity:
         zero-shot classification of held-out activities.
     views: directions the person may face, see `FRONT_OR_BACK`.
     motions: variants, each a pair of poses; a person is drawn at a random moment between the two.
-    prop: "", "chair" or "ball".
+    prop: what it is done with, built to fit a body.
     """
 
     name: str
@@ -80,7 +84,7 @@ class Activity:
     pose: str
     views: tuple[tuple[float, float], ...]
     motions: tuple[tuple[np.ndarray, np.ndarray], ...]
-    prop: str = ""
+    prop: Callable[[Body], Prop] = nothing
 
 
 def _still(*args, **trunk) -> tuple[np.ndarray, np.ndarray]:
@@ -199,7 +203,7 @@ _TRAINED = (
             _still(*_arms(ARM_DOWN), *SEATED_LEGS),
             _still(*_arms(ARM_FORWARD), *SEATED_LEGS),
         ),
-        "chair",
+        chair,
     ),
     Activity(
         "lying on the back",
@@ -270,7 +274,7 @@ _TRAINED = (
                 _pose((60, 60, 70, 70), (60, -60, 60, -60), (6, -90, 8, -90), (88, 88, 84, 90), bend=-18),
             ),
         ),
-        "ball",
+        ball,
     ),
     Activity(
         "flexing both arms",
@@ -322,7 +326,7 @@ _HELD_OUT = (
         "The thighs are level, the knees are bent at right angles, and one arm is raised above the head.",
         OBLIQUE_FRONT,
         ((_pose(*WAVING_ARMS, *SEATED_LEGS), _pose(*WAVING_ARMS_END, *SEATED_LEGS)),),
-        "chair",
+        chair,
     ),
     Activity(
         "doing a lunge with the arms up",

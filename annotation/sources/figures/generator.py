@@ -15,7 +15,7 @@ from annotation.errors import UserError
 from annotation.sources.figures import body as b
 from annotation.sources.figures import drawing, scenes
 from annotation.sources.figures.activities import ACTIVITIES, HELD_OUT, TRAINED, Activity, mirrored
-from annotation.sources.figures.props import prop_capsules
+from annotation.sources.figures.props import Prop
 
 ACTIVITY_SETS = {"trained": TRAINED, "held-out": HELD_OUT, "all": TRAINED + HELD_OUT}
 STYLE_SETS = {
@@ -95,14 +95,17 @@ def _check_choice(figures, field, options) -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Placed:
-    """A person on the canvas. points: (21, 2) canvas pixels; unit: canvas pixels per body height."""
+    """A person on the canvas with the things used.
+
+    points: (21, 2) canvas pixels. unit: canvas pixels per body height.
+    """
 
     body: b.Body
     build: b.Build
     yaw: float
     points: np.ndarray
     unit: float
-    prop: list[drawing.Part]
+    things: list[drawing.Part]
 
 
 def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.Image]:
@@ -130,7 +133,7 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
     for person in placed:
         outfit = drawing.random_outfit(style, rng)
         parts = drawing.body_parts(person.body, person.build, outfit, style, person.points, person.unit)
-        covers.append(drawing.draw_parts(draw, parts + person.prop, style, line=side / 80))
+        covers.append(drawing.draw_parts(draw, parts + person.things, style, line=side / 80))
     objects = [polygon for person in placed for polygon in _object(draw, figures.occlusion, person, rng)]
 
     people = tuple(
@@ -202,8 +205,8 @@ def _place(scale, activity, side, slot, slots, camera, rng) -> _Placed:
     nod = 30 * (rng.random() - 0.4)
     body = b.posed(b.jittered(pose, rng), build, yaw, camera, nod)
 
-    starts, ends, radius, color = prop_capsules(activity.prop, body)
-    flat = np.concatenate([body.points, starts, ends])[:, :2] * (1, -1)
+    prop = activity.prop(body)
+    flat = np.concatenate([body.points, prop.starts, prop.ends])[:, :2] * (1, -1)
     low, high = flat.min(0) - MARGIN, flat.max(0) + MARGIN
     extent = high - low
     unit = scale * (0.85 + 0.15 * rng.random()) * side / extent.max()
@@ -212,13 +215,19 @@ def _place(scale, activity, side, slot, slots, camera, rng) -> _Placed:
     origin = room * (across, 0.5 + 0.5 * rng.random()) - unit * low
     # Quantised, so that the last bit of a sine cannot decide about a pixel.
     points = np.round(unit * flat + origin, 2)
-    joints, strokes = points[: b.POINTS], points[b.POINTS :].reshape(2, -1, 2)
-    depths = (starts[:, 2] + ends[:, 2]) / 2
-    prop = [
-        drawing.Part(float(depth), color, [drawing.Capsule(*start, *end, radius * unit, radius * unit)])
-        for depth, start, end in zip(depths, *strokes, strict=True)
+    things = _things(prop, points[b.POINTS :], unit)
+    return _Placed(body, build, yaw, points[: b.POINTS], unit, things)
+
+
+def _things(prop: Prop, points: np.ndarray, unit: float) -> list[drawing.Part]:
+    """The strokes of a prop as parts to draw; points: (2K, 2), their starts and then their ends."""
+    starts, ends = points.reshape(2, -1, 2)
+    depths = (prop.starts[:, 2] + prop.ends[:, 2]) / 2
+    radius = prop.radius * unit
+    return [
+        drawing.Part(depth, prop.color, [drawing.Capsule(*start, *end, radius, radius)])
+        for depth, start, end in zip(depths.tolist(), starts, ends, strict=True)
     ]
-    return _Placed(body, build, yaw, joints, unit, prop)
 
 
 def _object(draw, occlusion: float, person: _Placed, rng: np.random.Generator) -> list[list[int]]:
