@@ -1,8 +1,12 @@
 """Class orders and prompts are part of a published number: a change here is a change of the benchmark."""
 
+import re
+
 import pytest
 
-from annotation.sources.figures import activities
+from annotation.describers import geometry
+from annotation.sources import figures
+from focusclip_jax.data.augment import mirror_text
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluation import tasks
 
@@ -34,14 +38,31 @@ def test_fer2013_follows_the_csv_codes_with_neutral_last():
 
 
 def test_figures_ask_for_the_activities_that_the_generator_draws():
-    assert tasks.FIGURES.classes == activities.TRAINED
-    assert tasks.FIGURES_HELD_OUT.classes == activities.HELD_OUT
+    assert tasks.FIGURES.classes == figures.TRAINED
+    assert tasks.FIGURES_HELD_OUT.classes == figures.HELD_OUT
 
 
 def test_held_out_prompts_tell_the_classes_apart_without_naming_them():
-    for name, (prompt,) in zip(tasks.FIGURES_HELD_OUT.classes, tasks.FIGURES_HELD_OUT.prompts, strict=True):
-        assert name not in prompt
+    for name, prompts in zip(tasks.FIGURES_HELD_OUT.classes, tasks.FIGURES_HELD_OUT.prompts, strict=True):
+        assert all(name not in prompt for prompt in prompts)
     assert len(set(tasks.FIGURES_HELD_OUT.prompts)) == len(tasks.FIGURES_HELD_OUT.classes)
+
+
+def test_no_side_is_preferred_in_held_out_prompts():
+    for prompts in tasks.FIGURES_HELD_OUT.prompts:
+        assert {mirror_text(prompt) for prompt in prompts} == set(prompts)
+
+
+def test_figures_prompts_use_only_words_that_training_captions_use():
+    drawn = figures.Figures(seed=0, count=200)
+    words = set()
+    for i in range(drawn.count):
+        record, _ = figures.generate(drawn, i)
+        for description in geometry.describe(record, detail="short"):
+            words.update(re.findall(r"[a-z-]+", description.text.lower()))
+    for prompts in tasks.FIGURES.prompts + tasks.FIGURES_HELD_OUT.prompts:
+        for prompt in prompts:
+            assert words.issuperset(re.findall(r"[a-z-]+", prompt.lower())), prompt
 
 
 def test_a_task_cannot_have_a_class_without_a_prompt_or_twice():
