@@ -132,22 +132,26 @@ def _quality(text: str) -> int:
 def _describe(args: argparse.Namespace) -> None:
     from annotation.describers import geometry
 
+    read: Counter[str] = Counter()  # about the source as far as it was read, whatever --list keeps of it
     notes: Counter[str] = Counter()
     describer = journal.Describer("geometry", geometry.VERSION, {"detail": args.detail})
     with files.exclusive(args.out):
-        count = describe.write_records(_source(args, notes), args.out, args.limit, notes)
+        count = describe.write_records(_source(args, read, notes), args.out, args.limit, notes)
         describe.describe_records(
             args.out, describer, lambda record: geometry.describe(record, args.detail), count, notes
         )
     print(f"{args.out}: {count} images", file=sys.stderr)
-    for phrase, number in notes.items():
-        if number:
-            print(f"  {number} {phrase}", file=sys.stderr)
+    for prefix, counts in (("in the source: ", read), ("", notes)):
+        for phrase, number in counts.items():
+            if number:
+                print(f"  {prefix}{number} {phrase}", file=sys.stderr)
 
 
-def _source(args: argparse.Namespace, notes: Counter[str]) -> Iterator[records.ImageRecord]:
+def _source(
+    args: argparse.Namespace, read: Counter[str], notes: Counter[str]
+) -> Iterator[records.ImageRecord]:
     """The records of --source, as --list, --activities and --activity say."""
-    source = _read(args, notes)
+    source = _read(args, read)
     if args.list:
         source = joins.only_listed(source, joins.read_list(args.list), notes)
     if args.activities:

@@ -42,7 +42,7 @@ from tqdm import tqdm
 from annotation import files, journal, records, schema
 from annotation.errors import UserError
 
-IMAGES_PER_SHARD = 4096  # about 100 MB at a short side of 256
+IMAGES_PER_SHARD = 4096  # 100 to 200 MB at a short side of 256
 _EXIF_ORIENTATION = 0x0112
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 

@@ -131,7 +131,9 @@ def read_json(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
     The older list of the same people, {img_paths, joint_self 16 x [x, y, visible], …}, is read too. There a
     joint at (0, 0) is missing and any other with visible = 0 is occluded. In mmpose's form joints_vis = 0
     means missing: training there gives it no weight.
-    People of one image are grouped, in the order of the file.
+    People of one image are grouped, in the order of the file. mmpose lists only people with joints (two of
+    its five sample photographs show somebody else), so people are incomplete, unless the older form's
+    numOtherPeople says that all are there.
     """
     people: dict[str, list[dict[str, Any]]] = {}
     for number, row in enumerate(_json_list(path), 1):
@@ -151,6 +153,7 @@ def read_json(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
             ),
             width=_size(first.get("img_width")),
             height=_size(first.get("img_height")),
+            people_complete=first.get("numOtherPeople") == len(rows) - 1,
             source="mpii-json",
         )
 

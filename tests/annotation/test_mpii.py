@@ -96,6 +96,16 @@ def test_json_groups_the_people_of_an_image(write_json):
     assert a.activity == ""
 
 
+def test_json_counts_people_only_where_the_file_does(write_json):
+    joints = [[10.0 + j, 20.0, 1.0] for j in range(16)]
+    older = [
+        {"img_paths": name, "joint_self": joints, "numOtherPeople": 1.0}
+        for name in ("a.jpg", "a.jpg", "b.jpg")
+    ]
+    assert [r.people_complete for r in read(mpii.read_json, write_json(older))] == [True, False]
+    assert [r.people_complete for r in read(mpii.read_json, write_json([mmpose_person("a.jpg")]))] == [False]
+
+
 def test_json_joint_without_visibility_is_missing(write_json):
     row = mmpose_person("a.jpg", joints_vis=[0, *[1] * 15])
     row["joints"][0] = [-1, -1]
@@ -237,6 +247,7 @@ def test_mat_people_joints_and_activity(mat):
     many, one, nobody = read(mpii.read_mat, mat)
     first, second, third = many.people
     assert (many.activity, many.category) == ("curling", "sports")
+    assert many.people_complete  # the third has no joints, but counts
     assert first.joints[0].tolist() == [619, 393]
     assert first.joints[9].tolist() == [699.5, -4.5]
     assert np.flatnonzero(first.visibility).tolist() == [0, 9]
