@@ -70,7 +70,9 @@ class Checkpoints:
         """Delete steps that were being written when an earlier process died; returns them."""
         whole = set(self.steps())
         found = [
-            path for path in self._directory.glob("[0-9]*") if path.name.isdigit() and int(path.name) not in whole
+            path
+            for path in self._directory.glob("[0-9]*")
+            if path.name.isdigit() and int(path.name) not in whole
         ]
         for path in found:
             shutil.rmtree(path)
@@ -93,7 +95,9 @@ class Checkpoints:
         except UserError as error:
             earlier = [s for s in steps if s < step]
             advice = f"; the last one before it is step {earlier[-1]}" if earlier else ""
-            raise UserError(f"{error}; remove {self._directory / str(step)} to go on without it{advice}") from None
+            raise UserError(
+                f"{error}; remove {self._directory / str(step)} to go on without it{advice}"
+            ) from None
         return self._manager().restore(step, args=ocp.args.StandardRestore(abstract))
 
     def close(self) -> None:

@@ -29,10 +29,12 @@ def default() -> ConfigDict:
                 # Folder or glob pattern of TFRecord shards.
                 "train": "",
                 "validation": "",
+                # The command that gets the training shards, for the message where they are missing.
+                "how_to_get": "./launch.sh annotate describe … and ./launch.sh annotate pack …",
                 "image_size": 224,
                 # Captions drawn per image and step (C).
                 "captions": 1,
-                # Random crop: least and largest share of the area, and largest change of the aspect ratio.
+                # Random crop: least and largest share of the area, largest change of the aspect ratio.
                 "crop_area": (1.0, 1.0),
                 "crop_aspect": 1.0,
                 "flip": 0.0,
@@ -61,8 +63,8 @@ def default() -> ConfigDict:
                 "attention": "matmul",
                 "remat": False,
             },
-            # Published weights to start the towers from: a safetensors file or folder; "none" for random ones.
-            "weights": {"image": "none", "text": "none"},
+            # Published weights to start the towers from: a safetensors file; "none" for random ones.
+            "weights": {"image": "none", "text": "none", "how_to_get": {"image": "", "text": ""}},
             "loss": {
                 "kind": "infonce",
                 "image_text": 1.0,
@@ -113,23 +115,27 @@ CHOICES = {
 
 
 def define_flags() -> None:
-    """Define `--config` and `--config.*`; absl reads them in `parse`."""
-    if "config" not in flags.FLAGS:
-        config_flags.DEFINE_config_file("config", None, "Python file with get_config().", lock_config=True)
+    """Define `--config`, `--config.*` and `--workdir`; absl reads them in `parse`."""
+    config_flags.DEFINE_config_file("config", None, "Python file with get_config().", lock_config=True)
+    flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME of the config file by default.")
 
 
-def parse(arguments: list[str]) -> ConfigDict:
-    """Read the flags and return the checked config. Raises UserError with one sentence for any mistake in them."""
+def parse(arguments: list[str]) -> tuple[ConfigDict, pathlib.Path]:
+    """The checked config and the workdir. Raises UserError with one sentence for any mistake in the flags."""
     path = _config_path(arguments)
     try:
         # Before the parse: the parsed object is the one that the overrides change.
         base = _load(path)
-        flags.FLAGS(["focusclip_jax", *arguments], known_only=False)
+        rest = flags.FLAGS(["focusclip_jax", *arguments])[1:]
         config = flags.FLAGS["config"].value
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {_first_sentence(error)}") from None
+    if rest:
+        raise UserError(
+            f"unexpected argument {rest[0]!r}; expected --config=FILE, --config.a.b=VALUE or --workdir=DIR"
+        )
     check(config, base)
-    return config
+    return config, pathlib.Path(flags.FLAGS.workdir or f"runs/{pathlib.Path(path).stem}")
 
 
 def _config_path(arguments: list[str]) -> str:
@@ -187,7 +193,14 @@ def check(config: ConfigDict, base: ConfigDict) -> None:
         )
     if not any(values[f"loss.{term}"] for term in ("image_text", "focus_text", "focus_image")):
         raise UserError("--config.loss: every term has weight 0; give at least one a weight")
-    for name in ("batch_size", "steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"):
+    for name in (
+        "batch_size",
+        "steps",
+        "log_every",
+        "evaluate_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+    ):
         if values[name] < 1:
             raise UserError(f"--config.{name}={values[name]}: expected at least 1")
 
@@ -224,5 +237,3 @@ def _tuples(value):
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-

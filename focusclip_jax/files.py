@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Give a temporary path beside `path`, with its suffix; flush it to disk and rename it when the block ends well."""
+    """A temporary path beside `path`, with its suffix; renamed to it when the block ends well."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary

@@ -50,7 +50,7 @@ def sigmoid(x, y, x_ids, y_ids, log_scale, bias) -> jax.Array:
 
 
 def _cross_entropy(logits, positive):
-    """Mean over rows of −mean log-probability of the row's positives. Both (R, S); every row has a positive."""
+    """Mean over rows of −mean log-probability of the row's positives. Both (R, S); no row lacks one."""
     log_probability = jax.nn.log_softmax(logits, axis=-1)
     picked = jnp.where(positive, log_probability, 0.0).sum(-1) / positive.sum(-1)
     return -picked.mean()

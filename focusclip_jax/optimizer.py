@@ -16,7 +16,9 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
         rest = optax.constant_schedule(peak)
     else:
         rest = optax.cosine_decay_schedule(peak, steps - warmup)
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), rest], [warmup]) if warmup else rest
+    return (
+        optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), rest], [warmup]) if warmup else rest
+    )
 
 
 def make(config: ConfigDict, steps: int) -> optax.GradientTransformation:

@@ -54,14 +54,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def tree_shardings(tree, mesh: Mesh):
-    """A sharding for every leaf of a tree of shaped arrays, by `RULES`. Raises ValueError for an uncovered name."""
+    """A sharding for every leaf of a tree of shaped arrays. Raises ValueError for a name outside `RULES`."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, _spec(name_of(path), leaf.shape, mesh.shape[FSDP])), tree
     )
 
 
 def name_of(path) -> str:
-    """"image/blocks/qkv_kernel" for the path of a leaf."""
+    """ "image/blocks/qkv_kernel" for the path of a leaf."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

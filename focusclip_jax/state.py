@@ -25,7 +25,7 @@ from focusclip_jax.models.transformer import Shape
 class TrainState:
     """What changes from step to step. `step` is the number of updates done.
 
-    The batch and every random number of step s are functions of (seed, s), so nothing else is needed to go on.
+    Batch and random numbers of step s are functions of (seed, s), so nothing else is needed to go on.
     """
 
     step: jax.Array

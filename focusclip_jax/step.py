@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -49,7 +50,9 @@ def make_train_step(
     weights, kind = term_weights(config), config.loss.kind
 
     def train_step(state: TrainState, batch: Batch):
-        gradients, metrics = jax.grad(loss_and_metrics, has_aux=True)(state.params, graph, batch, weights, kind)
+        gradients, metrics = jax.grad(loss_and_metrics, has_aux=True)(
+            state.params, graph, batch, weights, kind
+        )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
@@ -65,9 +68,15 @@ def make_train_step(
 
 
 def make_view_step(graph: nnx.GraphDef, mesh: Mesh) -> Callable[..., dict[str, jax.Array]]:
-    """(params, batch) → the embeddings of all three views, gathered on every device; for pictures and validation."""
+    """(params, batch) → the embeddings of all three views, gathered on every device."""
 
     def view_step(params, batch: Batch):
         return nnx.merge(graph, params).views(batch, focus=True)
 
     return jax.jit(view_step, out_shardings=sharding.replicated(mesh))
+
+
+def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's rows to its devices, as part of the global batch."""
+    where = sharding.batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(where, rows) for name, rows in batch.items()}

@@ -100,8 +100,20 @@ def _check_resume(workdir: Workdir, config: ConfigDict, fingerprint: str, tokeni
         raise UserError(f"{workdir.root}: it was trained with another tokenizer; {advice}")
     old = dict(configs.leaves(configs.from_json(workdir.config)))
     new = dict(configs.leaves(config))
-    changed = {name: (old.get(name), new.get(name)) for name in sorted({*old, *new}) if old.get(name) != new.get(name)}
-    structural = ("model.", "weights.", "data.image_size", "text.context", "loss.kind", "optimizer.name", "seed")
+    changed = {
+        name: (old.get(name), new.get(name))
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    }
+    structural = (
+        "model.",
+        "weights.",
+        "data.image_size",
+        "text.context",
+        "loss.kind",
+        "optimizer.name",
+        "seed",
+    )
     for name, (was, now) in changed.items():
         if name.startswith(structural):
             raise UserError(f"{workdir.root}: it was trained with {name}={was}, not {now}; {advice}")
@@ -129,7 +141,9 @@ def _git() -> tuple[str | None, bool | None]:
     here = pathlib.Path(__file__).parent
 
     def git(*arguments):
-        return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        ).stdout
 
     try:
         return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain").strip())

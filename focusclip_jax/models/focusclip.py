@@ -33,7 +33,7 @@ class Architecture:
     embedding: D of the joint space.
     focus_tower: "shared" (the image tower encodes both views) or "separate".
     alpha: "sigmoid" (α stays in (0, 1)) or "unbounded" (the 2023 code).
-    pixel_mean, pixel_std: of [0, 1] RGB; (0, 0, 0) and (1, 1, 1) leave pixels as they are, as the 2023 code did.
+    pixel_mean, pixel_std: of [0, 1] RGB; (0, 0, 0) and (1, 1, 1) leave pixels alone, as the 2023 code did.
     loss: "infonce", "ntxent" or "sigmoid"; decides the initial temperature.
     dtype: "float32" or "bfloat16" for activations; parameters and losses are float32.
     """

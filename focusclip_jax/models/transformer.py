@@ -112,7 +112,7 @@ def attention(qkv: jax.Array, lengths: jax.Array | None, heads: int, implementat
 
 
 def _matmul_attention(q, k, v, lengths):
-    """(B, T, heads, d) each. Heads are moved before tokens: 2.6 times faster on CPU than the library's order."""
+    """(B, T, heads, d) each. Heads go before tokens: 2.6 times faster on CPU than the library's order."""
     q, k, v = (jnp.swapaxes(a, 1, 2) for a in (q, k, v))
     logits = (q * q.shape[-1] ** -0.5) @ jnp.swapaxes(k, 2, 3)
     logits = logits.astype(jnp.float32)

@@ -1,0 +1,107 @@
+"""The verb `evaluate`, and the evaluation that training runs: every task whose data is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+
+from focusclip_jax import config as configs
+from focusclip_jax import optimizer, sharding, state
+from focusclip_jax import workdir as workdirs
+from focusclip_jax.checkpoint import Checkpoints
+from focusclip_jax.data.text import Tokenizer
+from focusclip_jax.encoder import Encoder
+from focusclip_jax.errors import UserError
+from focusclip_jax.evaluation import datasets, report, tasks, training_text, zero_shot
+from focusclip_jax.evaluation.datasets.base import EvaluationSet
+from focusclip_jax.evaluation.tasks import Task
+from focusclip_jax.evaluation.training_text import TrainingText
+from focusclip_jax.evaluation.zero_shot import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a model answered on one task. similarities: (N, K), cosine of each image with each class."""
+
+    task: Task
+    images: EvaluationSet
+    similarities: np.ndarray
+    rows: list[Result]
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """The tasks whose data is there, and a sentence for each that is not."""
+
+    tasks: tuple[tuple[Task, EvaluationSet], ...]
+    absent: tuple[str, ...]
+
+    @classmethod
+    def open(cls, names: Sequence[str], data_dir: pathlib.Path) -> Benchmark:
+        """names: of `tasks.TASKS`. Raises UserError for an unknown task or damaged data."""
+        wanted = [tasks.by_name(name) for name in names]
+        absences = {task.name: datasets.absent(task, data_dir) for task in wanted}
+        present = tuple((task, datasets.load(task, data_dir)) for task in wanted if not absences[task.name])
+        return cls(present, tuple(sentence for sentence in absences.values() if sentence))
+
+    def run(self, encoder: Encoder, training: TrainingText, step: int, batch_size: int) -> list[Outcome]:
+        """Every task's similarities and rows of the results table."""
+        outcomes = []
+        for task, images in self.tasks:
+            similarities = zero_shot.similarities(encoder, task, images, batch_size)
+            rows = zero_shot.score(task, images, similarities, training, step)
+            outcomes.append(Outcome(task, images, similarities, rows))
+        return outcomes
+
+
+def load_encoder(workdir: workdirs.Workdir, step: int | None = None) -> tuple[Encoder, int]:
+    """The model of a workdir at a step (None: the newest), and the step. Needs no heatmaps and no shards."""
+    config = configs.from_json(workdir.config)
+    tokenizer = Tokenizer.load(workdir.tokenizer)
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
+    architecture = state.architecture(config, tokenizer.vocab_size)
+    abstract = state.abstract(architecture, optimizer.make(config.optimizer, config.steps), mesh)
+    checkpoints = Checkpoints(workdir.checkpoints)
+    restored = checkpoints.restore(step, abstract)
+    checkpoints.close()
+    encoder = Encoder(state.graph_of(architecture), restored.params, architecture, tokenizer)
+    return encoder, int(restored.step)
+
+
+def main(arguments: list[str]) -> None:
+    flags.DEFINE_string("workdir", None, "Folder of a training run.")
+    flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
+    flags.DEFINE_list("tasks", None, "Names of tasks; by default every task.")
+    flags.DEFINE_string("data_dir", None, "Folder with one folder per data set; by default the config's.")
+    arguments = [
+        a.replace("--data-dir", "--data_dir", 1) if a.startswith("--data-dir") else a for a in arguments
+    ]
+    try:
+        rest = flags.FLAGS(["evaluate", *arguments])[1:]
+    except flags.Error as error:
+        raise UserError(f"evaluate: {' '.join(str(error).split())}") from None
+    if rest or not flags.FLAGS.workdir:
+        raise UserError("evaluate: expected --workdir=DIR [--step=N] [--tasks=A,B] [--data-dir=DIR]")
+    workdir = workdirs.Workdir(pathlib.Path(flags.FLAGS.workdir))
+    config = configs.from_json(workdir.config)
+    data_dir = pathlib.Path(flags.FLAGS.data_dir or config.evaluation.data_dir)
+    benchmark = Benchmark.open(flags.FLAGS.tasks or list(tasks.TASKS), data_dir)
+    for sentence in benchmark.absent:
+        print(sentence)
+    if not benchmark.tasks:
+        raise UserError(f"{data_dir}: holds the data of no task; name another folder by --data-dir")
+    training = training_text.read(workdir.training_text)
+    encoder, step = load_encoder(workdir, flags.FLAGS.step)
+    results = [
+        row
+        for outcome in benchmark.run(encoder, training, step, config.evaluation.batch_size)
+        for row in outcome.rows
+    ]
+    path = workdir.evaluation / f"step-{step:06d}-{data_dir.name or 'data'}.json"
+    report.write_json(results, path)
+    print(report.table(results))
+    print(f"\n{path}")

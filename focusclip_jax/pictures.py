@@ -1,0 +1,105 @@
+"""The pictures that a run leaves in `plots/`: what the model was shown, how it learned, what it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from focusclip_jax import plots
+from focusclip_jax.data import augment, heatmaps
+from focusclip_jax.data.loader import LoaderSettings, eval_batches, picture
+from focusclip_jax.data.shards import Example, Shards
+from focusclip_jax.data.text import TokenTable
+from focusclip_jax.evaluate import Outcome
+from focusclip_jax.models.focusclip import FOCUS, IMAGE, TEXT
+from focusclip_jax.workdir import Workdir, read_metrics
+
+# The augmentation of the picture is stronger than training's may be, so that it can be seen.
+SHOWN_AREA, SHOWN_ASPECT = (0.55, 0.55), 1.15
+MATRIX_ROWS = 64
+
+
+def draw(
+    workdir: Workdir,
+    shards: Shards,
+    table: TokenTable,
+    settings: LoaderSettings,
+    embed: Callable[[dict[str, np.ndarray]], dict[str, jax.Array]],
+    alpha: float,
+    outcomes: Sequence[Outcome],
+    step: int,
+) -> list[pathlib.Path]:
+    """Draw everything; returns the files. embed: a batch to its views' embeddings. alpha: the model's."""
+    size = settings.image_size
+    example = shards.read(0)
+    drawn = [
+        focus(workdir.plots / "focus.png", example, size, alpha),
+        plots.curves(workdir.plots / "curves.png", read_metrics(workdir.metrics)),
+    ]
+    rows = min(MATRIX_ROWS, len(shards))
+    with contextlib.closing(
+        eval_batches(shards, table, dataclasses.replace(settings, captions=1, workers=0))
+    ) as batches:
+        views = {name: np.asarray(value) for name, value in embed(next(batches)).items()}
+    image, text, highlighted = views[IMAGE][:rows], views[TEXT][:rows, 0], views[FOCUS][:rows]
+    title = f"step {step:,}"
+    drawn.append(plots.similarity_matrix(workdir.plots / "similarity.png", image, text, title))
+    drawn.append(
+        plots.embedding_pca(
+            workdir.plots / "embeddings.png", {"image": image, "focus": highlighted, "text": text}, title
+        )
+    )
+    for outcome in outcomes:
+        name = outcome.task.name
+        drawn.append(
+            plots.predictions(
+                workdir.plots / f"predictions-{name}.png", outcome.task, outcome.images, outcome.similarities
+            )
+        )
+        drawn += [
+            plots.confusion(workdir.plots / f"confusion-{name}-{row.rows}.png", row) for row in outcome.rows
+        ]
+    return drawn
+
+
+def focus(path: pathlib.Path, example: Example, size: tuple[int, int], alpha: float) -> pathlib.Path:
+    """From joints to the highlighted image: as stored, mirrored, cropped. size: (H, W) of the model's input."""
+    whole = augment.whole(example.height, example.width)
+    randoms = np.array([0.5, 0.9, 0.3, 0.6, 0.0])
+    cropped = augment.random_view(randoms, example.height, example.width, SHOWN_AREA, SHOWN_ASPECT, 0.0)
+    views = {
+        "stored image": focus_view(example, whole, (example.height, example.width), alpha),
+        f"input, {size[1]}×{size[0]}": focus_view(example, whole, size, alpha),
+        "mirrored": focus_view(example, whole._replace(mirrored=True), size, alpha),
+        "cropped": focus_view(example, cropped, size, alpha),
+    }
+    return plots.focus_figure(path, views)
+
+
+def focus_view(example: Example, view: augment.View, size: tuple[int, int], alpha: float) -> plots.FocusView:
+    """One row: what the loader makes of an example through a view. size: (H, W) of the output."""
+    image, heatmap = picture(example, view, size, example.image_id)
+    joints, visibility = augment.view_joints(example.joints, example.visibility, view, size)
+    stored, original = (example.height, example.width), (example.original_height, example.original_width)
+    centres, half_axes = heatmaps.ellipses(
+        heatmaps.original_joints(example.joints, stored, original), example.visibility
+    )
+    per_pixel = np.array([original[1] / stored[1], original[0] / stored[0]])
+    scale = np.array([size[1] / view.width, size[0] / view.height])
+    centres = ((centres + 0.5) / per_pixel - (view.left, view.top)) * scale - 0.5
+    if view.mirrored:
+        centres[:, 0] = size[1] - 1 - centres[:, 0]
+    return plots.FocusView(
+        image=image,
+        joints=joints,
+        visibility=visibility,
+        centres=centres,
+        half_axes=half_axes / per_pixel * scale,
+        heatmap=heatmap,
+        highlighted=image / 255.0 * (alpha + (1.0 - alpha) * heatmap)[..., None],
+    )

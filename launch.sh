@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# The one door to FocusCLIP-JAX: sets up an environment on first use, then runs a verb in it.
+set -euo pipefail
+
+usage() {
+  cat <<'HELP'
+FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot results.
+
+  ./launch.sh [train] --config=FILE [--workdir=DIR] [--config.a.b=VALUE …]
+        Train (or go on with) a model, evaluate it, print the results table and draw pictures.
+        Default workdir: runs/NAME of the config file.
+  ./launch.sh evaluate --workdir=DIR [--step=N] [--tasks=A,B] [--data-dir=DIR]
+        Evaluate a checkpoint on every task whose data is there.
+  ./launch.sh report DIR…
+        Results of one or more workdirs side by side.
+  ./launch.sh annotate describe --source=FORMAT:PATH --out=DIR …
+        Keypoints and activities to pose descriptions (see: ./launch.sh annotate describe --help).
+  ./launch.sh annotate pack --journal=DIR --split=NAME --out=DIR …
+        Photos, keypoints and descriptions to TFRecord shards.
+  ./launch.sh test [--slow] [PYTEST ARGUMENTS]
+        The test suite; --slow adds the tests that take longer.
+  ./launch.sh lint
+        Check style and formatting.
+
+First use makes the environment .venv here with the versions of requirements.txt, for CPU, for CUDA
+where nvidia-smi answers, for TPU on a TPU VM. Settings from the shell:
+  FOCUSCLIP_PYTHON=python3.12   the Python (3.11 or newer) to make .venv with
+  FOCUSCLIP_ENV=active          use the Python on PATH as it is (containers, Colab): nothing is installed
+                                until FOCUSCLIP_ENV=active ./launch.sh setup, which installs into it
+HELP
+}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+fail() { echo "error: $*" >&2; exit 2; }
+
+# cpu, cuda13 or tpu: the extra of the jax package to install.
+accelerator() {
+  if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
+    echo cuda13
+  elif compgen -G "/dev/accel[0-9]*" >/dev/null || { compgen -G "/dev/vfio/[0-9]*" >/dev/null && [[ -n ${TPU_NAME:-} ]]; }; then
+    echo tpu
+  else
+    echo cpu
+  fi
+}
+
+# The newest Python on PATH that is at least 3.11 and runs.
+find_python() {
+  local name
+  for name in ${FOCUSCLIP_PYTHON:-python3.13 python3.12 python3.11 python3 python}; do
+    if "$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$name"
+      return
+    fi
+  done
+  fail "no Python 3.11 or newer with venv is on PATH (looked for ${FOCUSCLIP_PYTHON:-python3.13, python3.12, python3.11, python3}); set FOCUSCLIP_PYTHON"
+}
+
+# install REQUIREMENTS_FILE: into $python, for this machine's accelerator.
+install() {
+  local extra
+  extra=$(accelerator)
+  echo "Installing $(basename "$1") for $extra into $("$python" -c 'import sys; print(sys.prefix)') …" >&2
+  local packages=(-r "$1")
+  [[ $extra == cpu ]] || packages+=("jax[$extra]")
+  "$python" -m pip install --quiet --disable-pip-version-check "${packages[@]}" >&2 ||
+    fail "pip could not install $(basename "$1"); its message is above"
+}
+
+# ensure REQUIREMENTS_FILE: make .venv and install, unless the stamp says that exactly this was done.
+ensure() {
+  if [[ ${FOCUSCLIP_ENV:-} == active ]]; then
+    python=${FOCUSCLIP_PYTHON:-python}
+    command -v "$python" >/dev/null || python=python3
+    return
+  fi
+  local venv=$root/.venv stamp wanted
+  python=$venv/bin/python
+  stamp=$venv/$(basename "$1").installed
+  wanted="$(accelerator) $(cat "$root/requirements.txt" "$1" | cksum)"
+  if [[ -x $python && -f $stamp && $(<"$stamp") == "$wanted" ]]; then return; fi
+  if [[ ! -x $python ]]; then
+    local base
+    base=$(find_python)
+    echo "Making .venv with $("$base" --version) …" >&2
+    "$base" -m venv "$venv"
+  fi
+  install "$1"
+  echo "$wanted" >"$stamp"
+}
+
+verb=train
+case ${1:-} in
+  train | evaluate | report | annotate | test | lint | setup) verb=$1; shift ;;
+  -h | --help | help | "") usage; exit 0 ;;
+  --*) ;;
+  *) fail "unknown verb '$1'; ./launch.sh --help lists them" ;;
+esac
+
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+
+case $verb in
+  setup)
+    if [[ ${FOCUSCLIP_ENV:-} == active ]]; then
+      ensure "$root/requirements.txt"
+      install "$root/requirements.txt"
+    else
+      ensure "$root/requirements.txt"
+    fi
+    ;;
+  annotate)
+    ensure "$root/requirements.txt"
+    exec "$python" -m annotation "$@"
+    ;;
+  test)
+    ensure "$root/requirements-dev.txt"
+    marks=(-m "not slow")
+    if [[ ${1:-} == --slow ]]; then marks=(); shift; fi
+    cd "$root"
+    exec "$python" -m pytest "${marks[@]}" "$@"
+    ;;
+  lint)
+    ensure "$root/requirements-dev.txt"
+    cd "$root"
+    "$python" -m ruff check .
+    exec "$python" -m ruff format --check .
+    ;;
+  train)
+    ensure "$root/requirements.txt"
+    # The embedded data set is made by the annotation package, as a user would make their own.
+    "$python" -m focusclip_jax prepare "$@"
+    exec "$python" -m focusclip_jax train "$@"
+    ;;
+  *)
+    ensure "$root/requirements.txt"
+    exec "$python" -m focusclip_jax "$verb" "$@"
+    ;;
+esac
