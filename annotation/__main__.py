@@ -38,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         args.run(args)
-    except UserError as error:
+    except (
+        UserError,
+        OSError,
+    ) as error:  # an OSError names its file: a full disk, a folder that is closed to us
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -64,7 +64,7 @@ def read_records(directory: Path) -> Iterator[records.ImageRecord]:
     path = directory / RECORDS
     if not path.exists():
         raise UserError(f"{path}: not there; `annotate describe … --out={directory}` makes it")
-    with open(path, encoding="utf-8") as lines:
+    with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             yield records.from_json(line, f"{path}: line {number}")
 

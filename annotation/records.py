@@ -110,7 +110,7 @@ def to_json(record: ImageRecord) -> str:
     return json.dumps(to_row(record), ensure_ascii=False, allow_nan=False)
 
 
-def from_json(line: str, where: str) -> ImageRecord:
+def from_json(line: str | bytes, where: str) -> ImageRecord:
     """Inverse of `to_json`. `where` names the file and line in the `UserError` for a damaged row."""
     try:
         row = json.loads(line)
@@ -124,5 +124,5 @@ def from_json(line: str, where: str) -> ImageRecord:
             for p in row.pop("people")
         )
         return ImageRecord(people=people, **row)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where}: not a record ({error}); expected one JSON object per line") from None

@@ -141,13 +141,15 @@ def _inputs(directory: Path, options: Options) -> str:
             )
         with open(directory / name, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    with open(directory / journal.RECORDS, encoding="utf-8") as lines:
+    with open(directory / journal.RECORDS, "rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 names.append(json.loads(line)["image_id"])
-            except (ValueError, KeyError, TypeError):
-                records.from_json(line, f"{directory / journal.RECORDS}: line {number}")
-                raise
+            except (ValueError, KeyError, TypeError) as error:
+                where = f"{directory / journal.RECORDS}: line {number}"
+                raise UserError(
+                    f"{where}: not a record ({error}); expected one JSON object per line"
+                ) from None
     for name in names:
         try:
             stat = os.stat(options.images / name)
@@ -164,7 +166,7 @@ def _items(directory: Path, options: Options, say: Callable[[str], None]) -> lis
     offset, path = 0, directory / journal.RECORDS
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
-            record = records.from_json(line.decode(), f"{path}: line {number}")
+            record = records.from_json(line, f"{path}: line {number}")
             found = captions.get(journal.input_hash(record), [])
             if not (options.images / record.image_id).is_file():
                 missing.append(record.image_id)
@@ -277,7 +279,7 @@ def _ordered(pool: ThreadPoolExecutor, function: Callable, jobs: Iterable[tuple]
 
 def _example_of(item: _Item, row: bytes, options: Options) -> tuple[bytes, bool]:
     """The serialised example of one image, and whether its photograph carries an EXIF orientation."""
-    record = records.from_json(row.decode(), f"record {item.image_id}")
+    record = records.from_json(row, f"record {item.image_id}")
     path = options.images / record.image_id
     try:
         jpeg, stored, original, turned = stored_jpeg(path.read_bytes(), options.size, options.quality)

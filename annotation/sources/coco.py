@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from annotation import records
 from annotation.errors import UserError
 from annotation.skeletons import COCO_17, to_mpii
+from annotation.sources.reading import load_json, numbers, objects
 
 Notes = Counter[str]
 
@@ -41,14 +41,10 @@ def read(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
     it is left out and counted. People are incomplete, since an estimator may miss some. A numeric image_id
     stands for COCO's file name, twelve digits and `.jpg`; a text one is the file name.
     """
-    data = _load(path)
+    data = load_json(path)
     if isinstance(data, list):
         return _read_results(path, data, notes)
-    if (
-        isinstance(data, dict)
-        and isinstance(data.get("annotations"), list)
-        and isinstance(data.get("images"), list)
-    ):
+    if isinstance(data, dict) and {"images", "annotations"} <= set(data):
         return _read_ground_truth(path, data, notes)
     raise UserError(
         f"{path}: neither COCO ground truth (an object with images and annotations) nor results (a list)"
@@ -56,14 +52,15 @@ def read(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
 
 
 def _read_ground_truth(path: Path, data: dict[str, Any], notes: Notes) -> Iterator[records.ImageRecord]:
-    person_ids = {c.get("id") for c in data.get("categories", []) if c.get("name") == "person"} or {1}
+    categories = objects(data.get("categories", []), f"{path}: 'categories'")
+    person_ids = {category.get("id") for category in categories if category.get("name") == "person"} or {1}
     by_image: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in data["annotations"]:
+    for annotation in objects(data["annotations"], f"{path}: 'annotations'"):
         if annotation.get("category_id", 1) in person_ids:
             by_image.setdefault(annotation.get("image_id"), []).append(annotation)
         else:
             notes["annotations of other categories than person, left out"] += 1
-    for image in data["images"]:
+    for image in objects(data["images"], f"{path}: 'images'"):
         name = image.get("file_name")
         if not name:
             raise UserError(f"{path}: image {image.get('id')!r} has no field 'file_name'")
@@ -94,9 +91,9 @@ def _read_ground_truth(path: Path, data: dict[str, Any], notes: Notes) -> Iterat
 
 def _read_results(path: Path, rows: list[Any], notes: Notes) -> Iterator[records.ImageRecord]:
     by_image: dict[Any, list[dict[str, Any]]] = {}
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or "image_id" not in row:
-            raise UserError(f"{path}: result {number} has no field 'image_id'")
+    for number, row in enumerate(objects(rows, str(path)), 1):
+        if not isinstance(row.get("image_id"), str | int):
+            raise UserError(f"{path}, entry {number}: no field 'image_id' (a number or a file name)")
         by_image.setdefault(row["image_id"], []).append(row)
     for image, people_rows in by_image.items():
         people = []
@@ -119,15 +116,9 @@ def _keypoints(row: dict[str, Any], where: str) -> tuple[np.ndarray, np.ndarray]
     """Positions (17, 2) and the third number of each, (17,): visibility or confidence."""
     if "keypoints" not in row:
         raise UserError(f"{where}: no field 'keypoints'; expected 17 x (x, y, v)")
-    try:
-        values = np.array(row["keypoints"], np.float64)
-    except (TypeError, ValueError):
-        values = np.zeros(0)
-    if values.shape != (3 * COCO_17.joint_count,) or not np.isfinite(values).all():
-        raise UserError(
-            f"{where}: field 'keypoints' has shape {values.shape}; expected 51 numbers, 17 x (x, y, v)"
-        )
-    triples = values.reshape(-1, 3)
+    triples = numbers(row["keypoints"], (3 * COCO_17.joint_count,), f"{where}, field 'keypoints'").reshape(
+        -1, 3
+    )
     return triples[:, :2].copy(), triples[:, 2]
 
 
@@ -146,14 +137,14 @@ def read_dict(path: Path, notes: Notes, images: Path | None = None) -> Iterator[
     an image where nobody was found. `images` is the photographs' folder, for their sizes; without it sizes
     stay unknown.
     """
-    data = _load(path)
+    data = load_json(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected an object {{image: 17 x [x, y]}}, found {type(data).__name__}")
     for name, value in data.items():
         width, height = (None, None) if images is None else _size(images / name)
         people = ()
         if value:
-            points = _points(value, f"{path}: image {name}")
+            points = numbers(value, (COCO_17.joint_count, 2), f"{path}: image {name}")
             missing = piled_up(points)
             notes["people with leg joints piled up at the lower border"] += bool(missing.any())
             notes["leg joints piled up at the lower border, set to missing"] += int(missing.sum())
@@ -188,16 +179,6 @@ def piled_up(points: np.ndarray) -> np.ndarray:
     return missing
 
 
-def _points(value: Any, where: str) -> np.ndarray:
-    try:
-        points = np.array(value, np.float64)
-    except (TypeError, ValueError):
-        points = np.zeros(0)
-    if points.shape != (COCO_17.joint_count, 2) or not np.isfinite(points).all():
-        raise UserError(f"{where}: expected 17 x [x, y] or an empty list, found shape {points.shape}")
-    return points
-
-
 def _size(path: Path) -> tuple[int, int] | tuple[None, None]:
     """Width and height from the file's header; unknown where the photograph is not there."""
     if not path.exists():
@@ -207,10 +188,3 @@ def _size(path: Path) -> tuple[int, int] | tuple[None, None]:
             return image.size
     except (OSError, UnidentifiedImageError) as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from None
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from None

@@ -7,7 +7,6 @@ are 0-based, so 1 is subtracted here. `extra` keeps the source's numbers as they
 from __future__ import annotations
 
 import csv
-import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import numpy as np
 
 from annotation import records, schema
 from annotation.errors import UserError
+from annotation.sources.reading import load_json, numbers, objects
 
 Notes = Counter[str]
 
@@ -136,13 +136,10 @@ def read_json(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
     numOtherPeople says that all are there.
     """
     people: dict[str, list[dict[str, Any]]] = {}
-    for number, row in enumerate(_json_list(path), 1):
-        where = f"{path}: person {number}"
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: {row!r} is not an object")
+    for number, row in enumerate(objects(load_json(path), str(path)), 1):
         image = row.get("image", row.get("img_paths"))
         if not isinstance(image, str) or not image:
-            raise UserError(f"{where}: no field 'image' (the image's file name)")
+            raise UserError(f"{path}, entry {number}: no field 'image' (the image's file name)")
         people.setdefault(image, []).append(row)
     for image, rows in people.items():
         first = rows[0]
@@ -158,36 +155,18 @@ def read_json(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
         )
 
 
-def _json_list(path: Path) -> list[Any]:
-    try:
-        rows = json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: expected a list of people, found {type(rows).__name__}")
-    return rows
-
-
 def _json_person(row: dict[str, Any], where: str) -> records.Person:
     extra = {k: v for k, v in row.items() if k not in ("image", "joints", "joints_vis", "joint_self")}
     if "joint_self" in row:
-        triples = _array(row["joint_self"], (schema.JOINT_COUNT, 3), f"{where}, field 'joint_self'")
+        triples = numbers(row["joint_self"], (schema.JOINT_COUNT, 3), f"{where}, field 'joint_self'")
         joints, visible = triples[:, :2], triples[:, 2] > 0
         joints[(joints == 0).all(1)] = np.nan
         return records.person(joints - 1, occluded=~visible, extra=extra)
-    joints = _array(row.get("joints"), (schema.JOINT_COUNT, 2), f"{where}, field 'joints'")
-    joints[_array(row.get("joints_vis"), (schema.JOINT_COUNT,), f"{where}, field 'joints_vis'") == 0] = np.nan
+    joints = numbers(row.get("joints"), (schema.JOINT_COUNT, 2), f"{where}, field 'joints'")
+    joints[numbers(row.get("joints_vis"), (schema.JOINT_COUNT,), f"{where}, field 'joints_vis'") == 0] = (
+        np.nan
+    )
     return records.person(joints - 1, extra=extra)
-
-
-def _array(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    try:
-        array = np.array(value, np.float64)
-    except (TypeError, ValueError):
-        array = np.zeros(())
-    if array.shape != shape or not np.isfinite(array).all():
-        raise UserError(f"{where}: expected {' x '.join(map(str, shape))} finite numbers")
-    return array
 
 
 def _size(value: Any) -> int | None:

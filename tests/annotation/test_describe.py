@@ -105,6 +105,14 @@ def test_mistakes_end_with_one_sentence(tmp_path, source, capsys, flags, sentenc
     assert sentence in error
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, source, capsys):
+    (tmp_path / "file").write_text("")
+    assert describe(source, tmp_path / "file" / "out") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert str(tmp_path / "file") in error
+
+
 @pytest.mark.parametrize("flags", [["--limit=0"], ["--activity=x", "--activities=y"], ["--detail=long"]])
 def test_flags_that_make_no_sense_are_refused(tmp_path, source, flags):
     with pytest.raises(SystemExit):

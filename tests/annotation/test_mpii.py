@@ -137,9 +137,9 @@ def test_json_older_form_tells_occluded_from_missing(write_json):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"image": "a.jpg"}, "expected a list of people, found dict"),
-        ([{"joints": []}], "person 1: no field 'image'"),
-        ([mmpose_person("a.jpg"), 3], "person 2: 3 is not an object"),
+        ({"image": "a.jpg"}, "expected a list, found dict"),
+        ([{"joints": []}], "entry 1: no field 'image'"),
+        ([mmpose_person("a.jpg"), 3], "entry 2: expected an object, found 3"),
         (
             [mmpose_person("a.jpg", joints=[[1, 2]] * 17)],
             "image a.jpg, person 1, field 'joints': expected 16 x 2",

@@ -323,6 +323,15 @@ def test_joints_of_a_wrong_shape_are_named(tmp_path, some, pack):
         pack()
 
 
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"3", b"{}", b'{"image_id": "a.jpg", "people": [1]}', b""])
+def test_a_damaged_record_is_named(tmp_path, some, pack, line):
+    path = tmp_path / "journal" / "records.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([*lines[:2], line, *lines[3:]]))
+    with pytest.raises(UserError, match=r"records.jsonl: line 3: not a record"):
+        pack()
+
+
 def test_other_mistakes_are_named(tmp_path, some, pack):
     with pytest.raises(UserError, match=r"--shards=50: leaves a shard empty with 12 images"):
         pack(shards=50)
