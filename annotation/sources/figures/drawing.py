@@ -7,6 +7,7 @@ are whole numbers and only polygons are drawn, so the same figure gives the same
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -272,7 +273,7 @@ def _head(body: b.Body, build: b.Build, outfit: Outfit, points: np.ndarray, unit
 
 
 def draw_parts(draw: ImageDraw.ImageDraw, parts: list[Part], style: Style, line: float) -> list[list[int]]:
-    """Paint the parts, far ones first; return every polygon that was filled, outlines apart.
+    """Paint the parts, far ones first; return the polygons that cover what was there before.
 
     line: width of an outline in canvas pixels.
     """
@@ -280,23 +281,23 @@ def draw_parts(draw: ImageDraw.ImageDraw, parts: list[Part], style: Style, line:
     capsules = np.array([capsule for part in parts for capsule in part.capsules])
     bodies = iter(outlines(capsules))
     wider = np.array((0, 0, 0, 0, line, line))
-    contours = iter(outlines(capsules + wider)) if style.outline else None
-    streaks = iter(outlines(_streaks(capsules))) if style.highlight else None
+    contours = iter(outlines(capsules + wider) if style.outline else ())
+    streaks = iter(outlines(_streaks(capsules)) if style.highlight else ())
     painted = []
     for part in parts:
-        if contours:
-            for _ in part.capsules:
-                draw.polygon(next(contours), style.outline)
-        polygons = [next(bodies) for _ in part.capsules]
+        count = len(part.capsules)
+        around = list(itertools.islice(contours, count))
+        inside = list(itertools.islice(bodies, count))
         if part.polygon:
-            polygons.append([round(v) for point in part.polygon for v in point])
-        for polygon in polygons:
+            inside.append([round(v) for point in part.polygon for v in point])
+        for polygon in around:
+            draw.polygon(polygon, style.outline)
+        for polygon in inside:
             draw.polygon(polygon, part.color)
-        if streaks:
-            light = tuple(min(255, c + 45) for c in part.color)
-            for _ in part.capsules:
-                draw.polygon(next(streaks), light)
-        painted += polygons
+        light = tuple([min(255, c + 45) for c in part.color])
+        for polygon in itertools.islice(streaks, count):
+            draw.polygon(polygon, light)
+        painted += around + inside
     return painted
 
 

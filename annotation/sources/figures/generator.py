@@ -250,13 +250,13 @@ def _object(draw, occlusion: float, person: _Placed, rng: np.random.Generator) -
 
 
 def _inside(polygon: list[int], points: np.ndarray) -> np.ndarray:
-    """Which of (N, 2) points lie in a convex polygon, either way round."""
-    corners = np.array(polygon, np.float64).reshape(-1, 2)
-    edges = np.roll(corners, -1, 0) - corners
-    offsets = points[:, None] - corners
-    turns = edges[:, 0] * offsets[..., 1] - edges[:, 1] * offsets[..., 0]
-    one_way = (turns >= 0).all(-1) | (turns <= 0).all(-1)
-    return one_way & (turns != 0).any(-1)  # a polygon without area holds nothing
+    """Which of (N, 2) points lie in the polygon: those with an odd number of edges to their right."""
+    x0, y0 = np.array(polygon, np.float64).reshape(-1, 2).T
+    x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
+    x, y = points[:, :1], points[:, 1:]
+    level = (y0 > y) != (y1 > y)
+    crossing = x0 + (y - y0) * (x1 - x0) / np.where(y0 == y1, 1, y1 - y0)
+    return (level & (x < crossing)).sum(-1) % 2 == 1
 
 
 def _record_person(person: _Placed, covers: list[list[int]]) -> records.Person:
