@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import io
 import itertools
+import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -72,7 +73,8 @@ def write_images(figures: Figures, directory: Path) -> Iterator[records.ImageRec
     if processes < 2:
         yield from _written(map(_draw, *jobs), directory)
     else:
-        with ProcessPoolExecutor(processes) as pool:
+        # Not forked: the caller's progress bar runs a thread, and a fork would copy its locks.
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
             try:
                 yield from _written(pool.map(_draw, *jobs, chunksize=64), directory)
             finally:

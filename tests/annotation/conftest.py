@@ -133,13 +133,3 @@ def write_json(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def shared_data():
-    import pathlib
-
-    path = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    if not path.is_dir():
-        pytest.skip("the real data files are not here")
-    return path

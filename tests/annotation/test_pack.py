@@ -346,6 +346,19 @@ def test_other_mistakes_are_named(tmp_path, some, pack):
 # ------------------------------------------------------------------------------------------------ kill
 
 
+def test_killed_between_the_renames_it_is_packed_anew(tmp_path, some, pack):
+    pack(shards=3)
+    whole = contents(tmp_path / "out")
+    out = tmp_path / "out"
+    (out / "test-train.manifest.json").unlink()
+    (out / schema.shard_name("test", "train", 1, 3)).unlink()
+    (out / schema.shard_name("test", "train", 0, 7)).write_bytes(b"of a split with more shards")
+    (out / ".test-train.partial").mkdir()
+    (out / ".test-train.partial" / "rest").write_bytes(b"left over")
+    assert "already" not in pack(shards=3)[-1]
+    assert contents(out) == whole
+
+
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path, write_journal, make_record, photo):
     (tmp_path / "images").mkdir()
     found = [make_record(f"{n:03d}.jpg") for n in range(250)]

@@ -4,7 +4,10 @@ The project neither needs nor installs TensorFlow; this runs where it can be imp
 
     python3 -m venv /tmp/tensorflow
     /tmp/tensorflow/bin/pip install tensorflow-cpu tensorflow-datasets google-crc32c pillow pytest
-    PYTHONPATH=. /tmp/tensorflow/bin/python -m pytest tests/annotation/test_read_by_tensorflow.py
+    PYTHONPATH=. /tmp/tensorflow/bin/python -m pytest --confcutdir=tests/annotation \\
+        tests/annotation/test_read_by_tensorflow.py
+
+Last run with Python 3.11.7, tensorflow-cpu 2.21.0, tensorflow-datasets 4.9.10, protobuf 7.36.2: all pass.
 """
 
 import numpy as np
