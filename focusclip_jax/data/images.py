@@ -31,6 +31,8 @@ def resize(image: np.ndarray, box: tuple[float, float, float, float], size: tupl
 
     box: left, top, right, bottom in pixels of `image`, measured from its edges; fractions count.
     """
+    if size == image.shape[:2] and tuple(box) == (0, 0, size[1], size[0]):
+        return image
     picture = PIL.Image.fromarray(image)
     resized = picture.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR, box=box)
     return np.asarray(resized)

@@ -159,41 +159,44 @@ class Shards:
 def _example(features) -> Example:
     """Build an Example from the feature map; ValueError where a field is not as the schema says."""
 
-    def values(name: str):
-        feature = features.get(name)
-        kind = feature.WhichOneof("kind") if feature is not None else None
-        return getattr(feature, kind).value if kind else ()
+    def ints(name: str):
+        return features[name].int64_list.value
 
-    def one(name: str):
-        found = values(name)
-        if len(found) != 1:
-            raise ValueError(f"{name} holds {len(found)} values, expected 1")
-        return found[0]
+    def texts(name: str):
+        return features[name].bytes_list.value
 
-    version = one(schema.SCHEMA_VERSION)
-    if version != schema.VERSION:
-        raise ValueError(f"it says {schema.SCHEMA_VERSION} {version}; pack the data again")
+    def one(values, name: str):
+        if len(values) != 1:
+            raise ValueError(f"{name} holds {len(values)} values, expected 1")
+        return values[0]
 
-    def array(name: str, dtype) -> np.ndarray:
-        return np.array(values(name), dtype).reshape(schema.SHAPES[name])
+    number = {name: one(ints(name), name) for name in schema.INT_FEATURES}
+    if number[schema.SCHEMA_VERSION] != schema.VERSION:
+        raise ValueError(
+            f"it says {schema.SCHEMA_VERSION} {number[schema.SCHEMA_VERSION]}; pack the data again"
+        )
 
-    joints = array(schema.JOINTS, np.float32)
-    visibility = array(schema.VISIBILITY, np.uint8)
-    if joints.shape[:2] != visibility.shape:
-        raise ValueError(f"{len(joints)} people in {schema.JOINTS}, {len(visibility)} in {schema.VISIBILITY}")
+    joints = np.array(features[schema.JOINTS].float_list.value, np.float32)
+    joints = joints.reshape(schema.SHAPES[schema.JOINTS])
+    visibility = np.array(ints(schema.VISIBILITY), np.uint8).reshape(schema.SHAPES[schema.VISIBILITY])
+    occluded = np.array(ints(schema.OCCLUDED), bool).reshape(schema.SHAPES[schema.OCCLUDED])
+    if not len(joints) == len(visibility) == len(occluded):
+        raise ValueError(
+            f"{len(joints)} people have joints, {len(visibility)} visibility, {len(occluded)} occluded"
+        )
     joints[visibility == schema.MISSING] = np.nan
     return Example(
-        image=one(schema.IMAGE),
+        image=one(texts(schema.IMAGE), schema.IMAGE),
+        height=number[schema.HEIGHT],
+        width=number[schema.WIDTH],
+        original_height=number[schema.ORIGINAL_HEIGHT],
+        original_width=number[schema.ORIGINAL_WIDTH],
         joints=joints,
         visibility=visibility,
-        occluded=array(schema.OCCLUDED, bool),
-        people_complete=bool(one(schema.PEOPLE_COMPLETE)),
-        **{name: one(name).decode() for name in schema.TEXT_FEATURES},
-        **{name: tuple(v.decode() for v in values(name)) for name in schema.TEXT_LIST_FEATURES},
-        **{
-            name: int(one(name))
-            for name in (schema.HEIGHT, schema.WIDTH, schema.ORIGINAL_HEIGHT, schema.ORIGINAL_WIDTH)
-        },
+        occluded=occluded,
+        people_complete=bool(number[schema.PEOPLE_COMPLETE]),
+        **{name: one(texts(name), name).decode() for name in schema.TEXT_FEATURES},
+        **{name: tuple(text.decode() for text in texts(name)) for name in schema.TEXT_LIST_FEATURES},
     )
 
 
