@@ -44,6 +44,7 @@ from annotation.errors import UserError
 
 IMAGES_PER_SHARD = 4096  # 100 to 200 MB at a short side of 256
 _EXIF_ORIENTATION = 0x0112
+_FRAME = 16  # bytes of a record besides its payload: the length, and two checksums
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 # How large an image is stored: (width, height), its short side, or None for as it is.
@@ -78,7 +79,7 @@ class _Item:
 
 
 def parse_size(text: str) -> Size:
-    """ "256" is a short side, "224x224" width and height, "original" no change. Raises UserError."""
+    """A short side ("256"), width and height ("224x224") or no change ("original"). Raises UserError."""
     if text == "original":
         return None
     if match := re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text):
@@ -200,16 +201,11 @@ def _some(names: list[str]) -> str:
 def _write(
     directory: Path, out: Path, shards: list[list[_Item]], options: Options, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Write all shards aside, then put them in the place of the split that was there."""
+    """Write all shards aside, then put them in the place of the split that was there. Returns the manifest."""
     partial = out / f".{options.dataset}-{options.split}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     fingerprint, summaries, turned = hashlib.sha256(), [], 0
-
-    def row_of(item: _Item) -> bytes:
-        rows.seek(item.offset)
-        return rows.readline()
-
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         open(directory / journal.RECORDS, "rb") as rows,
@@ -217,42 +213,21 @@ def _write(
     ):
         for number, items in enumerate(shards):
             names = (options.dataset, options.split, number, len(shards))
-
+            jobs = ((item, _row_at(rows, item.offset), options) for item in items)
             lengths, crcs = [], []
             with open(partial / schema.shard_name(*names), "wb") as shard:
-                jobs = ((item, row_of(item), options) for item in items)
                 for payload, was_turned in _ordered(pool, _example_of, jobs):
                     crcs.append(_write_record(shard, payload))
                     lengths.append(len(payload))
                     turned += was_turned
                     bar.update()
-                shard.flush()
-                os.fsync(shard.fileno())
-                size = shard.tell()
-            lengths, crcs = np.array(lengths, np.uint64), np.array(crcs, "<u4")
-            with open(partial / schema.index_name(*names), "wb") as index:
-                np.savez(
-                    index,
-                    offset=np.cumsum(lengths + 16) - (lengths + 16),
-                    length=lengths.astype(np.uint32),
-                    size=np.uint64(size),
-                )
-                index.flush()
-                os.fsync(index.fileno())
-            fingerprint.update(lengths.astype("<i8").tobytes() + crcs.tobytes())
+                size = _sync(shard)
+            _write_index(partial / schema.index_name(*names), lengths, size)
+            fingerprint.update(np.array(lengths, "<i8").tobytes() + np.array(crcs, "<u4").tobytes())
             summaries.append({"name": schema.shard_name(*names), "examples": len(items), "bytes": size})
     if turned:
-        say(f"dropped the EXIF orientation of {turned} photographs: joints refer to the pixels as stored")
-
-    _manifest_path(out, options).unlink(missing_ok=True)
-    pattern = re.compile(
-        re.escape(f"{options.dataset}-{options.split}.") + r"(tfrecord|index)-\d{5}-of-\d{5}.*"
-    )
-    for old in [path for path in out.iterdir() if pattern.fullmatch(path.name)]:
-        old.unlink()
-    for path in sorted(partial.iterdir()):
-        os.replace(path, out / path.name)
-    partial.rmdir()
+        say(f"dropped the EXIF orientation of {turned} photographs: joints refer to the file's own pixels")
+    _replace_split(out, partial, options)
     return {
         "dataset": options.dataset,
         "split": options.split,
@@ -261,6 +236,40 @@ def _write(
         "fingerprint": fingerprint.hexdigest(),
         "shards": summaries,
     }
+
+
+def _row_at(rows: io.BufferedReader, offset: int) -> bytes:
+    rows.seek(offset)
+    return rows.readline()
+
+
+def _sync(file: io.BufferedWriter) -> int:
+    """Bring what was written to the disk; returns the file's size in bytes."""
+    file.flush()
+    os.fsync(file.fileno())
+    return file.tell()
+
+
+def _write_index(path: Path, lengths: list[int], size: int) -> None:
+    lengths = np.array(lengths, np.uint64)
+    with open(path, "wb") as index:
+        ends = np.cumsum(lengths + _FRAME)
+        np.savez(
+            index, offset=ends - (lengths + _FRAME), length=lengths.astype(np.uint32), size=np.uint64(size)
+        )
+        _sync(index)
+
+
+def _replace_split(out: Path, partial: Path, options: Options) -> None:
+    """Move the files of `partial` to `out`. Meanwhile the split has no manifest: it counts as not packed."""
+    _manifest_path(out, options).unlink(missing_ok=True)
+    name = re.escape(f"{options.dataset}-{options.split}.")
+    old = re.compile(name + r"(tfrecord-\d{5}-of-\d{5}|index-\d{5}-of-\d{5}\.npz)")
+    for path in [path for path in out.iterdir() if old.fullmatch(path.name)]:
+        path.unlink()
+    for path in sorted(partial.iterdir()):
+        os.replace(path, out / path.name)
+    partial.rmdir()
 
 
 def _ordered(pool: ThreadPoolExecutor, function: Callable, jobs: Iterable[tuple]) -> Iterator:
