@@ -201,7 +201,7 @@ def _some(names: list[str]) -> str:
 def _write(
     directory: Path, out: Path, shards: list[list[_Item]], options: Options, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Write all shards aside, then put them in the place of the split that was there. Returns the manifest."""
+    """Write all shards aside, then put them in the place of the old split. Returns the manifest."""
     partial = out / f".{options.dataset}-{options.split}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
