@@ -8,6 +8,7 @@ the batch axis is sharded: the compiler gathers the columns and keeps the rows l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -18,7 +19,7 @@ from focusclip_jax.models.focusclip import FOCUS, IMAGE, TEXT
 # The pairs of views that a term may join, by the name it has in the config.
 TERMS = {"image_text": (IMAGE, TEXT), "focus_text": (FOCUS, TEXT), "focus_image": (FOCUS, IMAGE)}
 
-MAX_LOG_SCALE = 4.6052  # ln 100, CLIP's clamp
+MAX_LOG_SCALE = math.log(100)  # CLIP's clamp
 NTXENT_TEMPERATURE = 0.5
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -22,18 +23,18 @@ RULES = (
 )
 
 
-def make_mesh(data: int, fsdp: int) -> Mesh:
-    """Mesh over all devices of all processes. One of the sizes may be -1: the rest."""
-    devices = jax.device_count()
+def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Mesh over `devices`, by default all of all processes. One of the sizes may be -1: the rest."""
+    devices = list(devices or jax.devices())
     sizes = [data, fsdp]
     if sizes.count(-1) == 1:
         known = sizes[1 - sizes.index(-1)]
-        sizes[sizes.index(-1)] = devices // known if known > 0 else 0
-    if min(sizes) < 1 or sizes[0] * sizes[1] != devices:
+        sizes[sizes.index(-1)] = len(devices) // known if known > 0 else 0
+    if min(sizes) < 1 or sizes[0] * sizes[1] != len(devices):
         raise UserError(
-            f"--config.mesh: data={data} × fsdp={fsdp} does not make up the {devices} devices that are here"
+            f"--config.mesh: data={data} × fsdp={fsdp} does not make up the {len(devices)} devices that are here"
         )
-    return jax.make_mesh(sizes, (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
+    return jax.make_mesh(sizes, (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
 
 
 def check_batch(batch_size: int, mesh: Mesh) -> None:

@@ -8,6 +8,7 @@ costs what CLIP costs.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import jax
@@ -21,7 +22,8 @@ from focusclip_jax.models.vit import ImageTower
 IMAGE, TEXT, FOCUS = "image", "text", "focus"
 
 INITIAL_ALPHA = 0.5
-INITIAL_LOG_SCALE = {"infonce": 2.659, "ntxent": 0.693, "sigmoid": 2.303}  # ln(1/0.07), ln(1/0.5), ln(10)
+# CLIP's, the 2023 code's (which never learns it) and SigLIP's.
+INITIAL_LOG_SCALE = {"infonce": math.log(1 / 0.07), "ntxent": math.log(1 / 0.5), "sigmoid": math.log(10)}
 
 
 @dataclasses.dataclass(frozen=True)
