@@ -63,6 +63,7 @@ class LoaderSettings:
             len(self.image_size) == 2 and min(self.image_size) > 0,
             f"image_size is {self.image_size}, expected (height, width)",
         )
+        _expect(self.seed >= 0, f"seed is {self.seed}, expected a number that is not negative")
         _expect(self.captions > 0, f"captions is {self.captions}, expected a positive number")
         rising = list(self.text_lengths) == sorted(set(self.text_lengths))
         _expect(rising and self.text_lengths, f"text_lengths is {self.text_lengths}, expected rising lengths")

@@ -234,6 +234,7 @@ def test_a_broken_image_reaches_the_user_with_file_and_record(pack, row, workers
         ({"batch_size": 0}, "batch_size is 0"),
         ({"image_size": (224,)}, "image_size"),
         ({"captions": 0}, "captions is 0"),
+        ({"seed": -1}, "seed is -1"),
         ({"text_lengths": (32, 16)}, "rising lengths"),
         ({"text_lengths": ()}, "rising lengths"),
         ({"crop_area": (0.9, 0.5)}, "crop_area"),
