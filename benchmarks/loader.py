@@ -153,7 +153,7 @@ def write_photographs(folder: pathlib.Path, count: int) -> None:
 
 
 def photograph(rng: np.random.Generator) -> np.ndarray:
-    """Noise of several scales, uint8 (720, 1280, 3), as large as JPEG as photographs are, at 224 x 224 too."""
+    """Noise of several scales, uint8 (720, 1280, 3), as large a JPEG as a photograph, at 224 x 224 too."""
     total = np.zeros((HEIGHT, WIDTH, 3), np.float32)
     for cell, channels, weight in ((80, 3, 0.7), (16, 1, 0.18), (3, 1, 0.12)):
         coarse = rng.integers(0, 256, (HEIGHT // cell, WIDTH // cell, channels), np.uint8)
