@@ -1,8 +1,6 @@
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -147,7 +145,7 @@ def test_the_fingerprint_tells_any_change_and_only_a_change(pack, rows, row):
     assert len({first, changed, reordered}) == 3
 
 
-def test_what_annotate_packs_is_what_is_read(tmp_path):
+def test_what_annotate_packs_is_what_is_read(run_module, tmp_path):
     """Across both packages, by a user's commands: joints, captions and fingerprint arrive unchanged."""
     out = tmp_path / "figures"
     describe = "describe --source=figures:3 --figures-count=11 --figures-size=96 --figures-people=2"
@@ -155,9 +153,8 @@ def test_what_annotate_packs_is_what_is_read(tmp_path):
         f"{describe} --describer=geometry --out={out}",
         f"pack --journal={out} --split=train --out={out}/shards --shards=2 --size=48",
     ):
-        subprocess.run(
-            [sys.executable, "-m", "annotation", *command.split()], check=True, capture_output=True
-        )
+        done = run_module("annotation", *command.split())
+        assert done.returncode == 0, done.stderr
     shards = Shards.open(out / "shards")
     examples = {e.image_id: e for e in (shards.read(i) for i in range(len(shards)))}
     records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]

@@ -1,4 +1,5 @@
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -50,21 +51,22 @@ def test_a_text_cut_short_keeps_its_end_token(trained):
     assert cut[-1] == whole[-1]
 
 
+def python(code, stdin="", **environment):
+    """Standard output of a Python program that may import the project."""
+    root = pathlib.Path(text.__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": str(root), **environment}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, input=stdin, env=env, capture_output=True, text=True, check=True).stdout
+
+
 def test_training_twice_gives_the_same_tokenizer_even_in_another_process_and_order(trained):
     code = (
         "import sys; from focusclip_jax.data.text import Tokenizer; "
         "print(Tokenizer.train(sys.stdin.read().split('\\n'), 400).hash)"
     )
     for threads in ("1", "4"):
-        other = subprocess.run(
-            [sys.executable, "-c", code],
-            input="\n".join(CAPTIONS[::-1]),
-            env={**os.environ, "RAYON_NUM_THREADS": threads},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert other.stdout.strip() == trained.hash
+        other = python(code, "\n".join(CAPTIONS[::-1]), RAYON_NUM_THREADS=threads)
+        assert other.strip() == trained.hash
 
 
 def test_training_without_captions_is_refused():
@@ -139,10 +141,9 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence():
         "try: Tokenizer.load('nobody/nothing')\n"
         "except UserError as error: print(error)"
     )
-    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.count("\n") == 1
-    assert "nobody/nothing: no such file, and the Hugging Face hub gave no tokenizer.json" in done.stdout
+    said = python(code, HF_HUB_OFFLINE="1")
+    assert said.count("\n") == 1
+    assert "nobody/nothing: no such file, and the Hugging Face hub gave no tokenizer.json" in said
 
 
 @pytest.fixture
