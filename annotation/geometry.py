@@ -124,14 +124,14 @@ def read_pose(joints: list[list[float]], visibility: list[int]) -> Pose:
 
 
 def _torso_length(points: list[Point]) -> float:
-    """Projection only shortens, so the longest segment tells the size; the second longest forgives one
-    limb that reaches towards the camera. 0 where no segment is known."""
+    """Projection only shortens, so the longest segment tells the size; where several are known, the second
+    longest forgives one limb that reaches towards the camera. 0 where no segment is known."""
     lengths = sorted(
         math.dist(points[a], points[b]) / length
         for (a, b), length in _PROPORTIONS.items()
         if points[a] and points[b]
     )
-    return lengths[-2] if len(lengths) > 1 else lengths[0] if lengths else 0.0
+    return lengths[-2] if len(lengths) > 3 else lengths[-1] if lengths else 0.0
 
 
 def _middle(a: Point, b: Point) -> Point:

@@ -70,11 +70,12 @@ def _place(joints: list[list[float]], width: int | None, height: int | None) -> 
     """Where the middle of the joints inside the image lies. A missing joint is NaN and so never inside."""
     if not (width and height):
         return ""
-    inside = [(x, y) for x, y in joints if 0 <= x < width and 0 <= y < height]
+    inside = [(x, y) for x, y in joints if 0 <= x <= width - 1 and 0 <= y <= height - 1]
     if not inside:
         return ""
     xs, ys = zip(*inside, strict=True)
-    x, y = (min(xs) + max(xs)) / 2 / width, (min(ys) + max(ys)) / 2 / height
+    x = ((min(xs) + max(xs)) / 2 + 0.5) / width
+    y = ((min(ys) + max(ys)) / 2 + 0.5) / height
     row = "upper" if y < 0.3 else "lower" if y > 0.7 else ""
     if 0.43 < x < 0.57:
         return f"in the middle of the {row} part of the image" if row else "in the centre of the image"
@@ -200,6 +201,7 @@ _STATE_CLAUSES = {
 }
 _RAISED = {"above head": "raised above the head", "head": "raised to head height", "above shoulder": "raised"}
 _ELBOWS = {"straight": "straight", "bent": "bent", "ninety": "bent", "sharp": "bent"}
+_RAISED_KNEES = ("hip", "above hip")
 _KNEES = {"slight": "slightly bent", "bent": "bent", "ninety": "bent", "sharp": "sharply bent"}
 
 
@@ -219,15 +221,13 @@ def _clauses(pose: Pose) -> list[_Clause]:
     left, right = pose.left_leg, pose.right_leg
     # A knee at the height of the hips is raised where the body is up, and says nothing where it sits or lies.
     up = pose.torso in ("upright", "leaning") and pose.state != "low"
-    if up:
-        clauses += _of_both("legs", "knee", _raised_words(left), _raised_words(right))
-    clauses += _of_both("legs", "knee", (3, _KNEES.get(left.bend, "")), (3, _KNEES.get(right.bend, "")))
+    clauses += _of_both("legs", "knee", _knee_words(left, up), _knee_words(right, up))
     clauses += _of_both("legs", "leg", _straight_words(left), _straight_words(right))
     higher = {"left": left, "right": right}.get(pose.higher_foot)
-    if up and higher and not _raised_words(higher)[1]:
+    if up and higher and higher.knee not in _RAISED_KNEES:
         clauses.append(_Clause("legs", 3, f"the {pose.higher_foot} foot is raised"))
     if pose.feet == "apart":
-        clauses.append(_Clause("legs", 3, "the feet are wide apart"))
+        clauses.append(_Clause("legs", 2 if pose.higher_foot else 3, "the feet are wide apart"))
     elif pose.feet == "together":
         clauses.append(_Clause("legs", 1, "the feet are close together"))
 
@@ -273,8 +273,11 @@ def _hand_words(arm: Arm) -> tuple[int, str]:
     return 3, f"near the {arm.near}" if arm.near and not (arm.direction and arm.near == "hip") else ""
 
 
-def _raised_words(leg: Leg) -> tuple[int, str]:
-    return 4, "raised" if leg.knee in ("hip", "above hip") else ""
+def _knee_words(leg: Leg, up: bool) -> tuple[int, str]:
+    bend = _KNEES.get(leg.bend, "")
+    if up and leg.knee in _RAISED_KNEES:
+        return 4, f"raised and {bend}" if bend else "raised"
+    return 3, bend
 
 
 def _straight_words(leg: Leg) -> tuple[int, str]:
@@ -431,7 +434,7 @@ def _traits(pose: Pose, has_activity: bool, pick: Pick) -> list[str]:
     if bent_knees == 2:
         traits.append(pick(("bent knees", "two bent knees")))
     elif bent_knees == 1 and "straight" in knees:
-        traits.append("one bent and one straight leg")
+        traits += ["one bent leg", "one straight leg"]
     elif bent_knees == 1:
         traits.append("a bent knee")
     elif knees == ("straight", "straight"):
@@ -489,12 +492,14 @@ def _person_briefly(reading: _Reading, subject: str, activity: str, wording: int
     """One of several people: place and state, then the compact claims, a sentence for each part."""
     clauses = [clause for clause in _clauses(reading.pose) if clause.part != "state"]
     sentences = _person(reading, subject, activity, pick)
-    if clauses and not sentences:
+    if not sentences and (clauses or reading.pose.head or reading.pose.head_line):
         sentences = [f"{_capital(subject)} is described next."]
     for part in _PART_ORDERS[wording]:
         texts = [clause.text for clause in clauses if clause.part == part]
         if texts:
             sentences.append(_capital("; ".join(texts)) + ".")
+        if part == "torso":
+            sentences += _head(reading.pose, pick)
     return sentences
 
 
@@ -508,7 +513,8 @@ def _legs(pose: Pose, pick: Pick) -> list[str]:
 
 
 def _arms(pose: Pose, pick: Pick) -> list[str]:
-    sentences = _arm("left", pose.left_arm, pick) + _arm("right", pose.right_arm, pick)
+    down = "points" if pose.torso in ("horizontal", "inverted") else "hangs"
+    sentences = _arm("left", pose.left_arm, down, pick) + _arm("right", pose.right_arm, down, pick)
     if pose.higher_hand:
         sentences.append(_higher(pose.higher_hand, "hand"))
     if pose.hands:
@@ -541,14 +547,14 @@ def _leg(side: str, leg: Leg, pick: Pick) -> list[str]:
     return [f"{_subject(side, 'leg', pick)} is {pick(_BENDS[leg.bend]).format('knee')}{_with(details)}."]
 
 
-def _arm(side: str, arm: Arm, pick: Pick) -> list[str]:
+def _arm(side: str, arm: Arm, down: str, pick: Pick) -> list[str]:
     bend = pick(_BENDS[arm.bend]).format("elbow") if arm.bend else ""
     if arm.along == "head" and arm.lift != "raised":
         does = "is stretched out past the head"
     elif arm.direction == "level":
         does = f"is stretched out to the viewer's {arm.reach}"
     elif arm.direction == "down":
-        does = "points straight down" if arm.bend == "straight" else "points down"
+        does = f"{down} straight down" if arm.bend == "straight" else f"{down} down"
     else:
         does = "is " + _and([word for word in (arm.lift, bend) if word]) if arm.lift or bend else ""
         if does and arm.reach:
