@@ -52,8 +52,8 @@ def get_config():
     config.model.patch_size = 8
     config.model.pool = "mean"
     config.model.embedding = 128
-    config.model.image = {"depth": 4, "width": 128, "heads": 4, "mlp": 512}
-    config.model.text = {"depth": 2, "width": 128, "heads": 4, "mlp": 512}
+    config.model.image.update(depth=4, width=128, heads=4, mlp=512)
+    config.model.text.update(depth=2, width=128, heads=4, mlp=512)
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 100

@@ -16,6 +16,8 @@ from ml_collections import ConfigDict, config_flags
 
 from focusclip_jax.errors import UserError
 
+BASE = {"depth": 12, "width": 768, "heads": 12, "mlp": 3072}  # of ViT-B and of BERT-base
+
 
 def default() -> ConfigDict:
     """All settings. A tuple of numbers keeps its length; a tuple of texts may have any."""
@@ -44,6 +46,8 @@ def default() -> ConfigDict:
             "text": {
                 # "" trains one on the captions; else a tokenizer.json, vocab.txt, CLIP merges or hub id.
                 "tokenizer": "",
+                # The command that gets its file, for the message where it is missing.
+                "how_to_get": "",
                 "vocabulary": 8192,
                 # Longest caption in tokens, and the lengths that a batch may be padded to.
                 "context": 256,
@@ -53,8 +57,9 @@ def default() -> ConfigDict:
                 "patch_size": 16,
                 "pool": "class",
                 "embedding": 512,
-                "image": {"depth": 12, "width": 768, "heads": 12, "mlp": 3072},
-                "text": {"depth": 12, "width": 768, "heads": 12, "mlp": 3072},
+                # norm: before ("pre": ViT) or after ("post": BERT) each residual branch.
+                "image": {**BASE, "norm": "pre", "norm_epsilon": 1e-6},
+                "text": {**BASE, "norm": "pre", "norm_epsilon": 1e-6},
                 "focus_tower": "shared",
                 "alpha": "sigmoid",
                 "pixel_mean": (0.5, 0.5, 0.5),
@@ -63,7 +68,8 @@ def default() -> ConfigDict:
                 "attention": "matmul",
                 "remat": False,
             },
-            # Published weights to start the towers from: a safetensors file; "none" for random ones.
+            # Published weights to start the towers from: a safetensors file or a folder with
+            # model.safetensors, a ViT in timm's or Hugging Face's names and a BERT; "none" for random ones.
             "weights": {"image": "none", "text": "none", "how_to_get": {"image": "", "text": ""}},
             "loss": {
                 "kind": "infonce",
@@ -104,6 +110,8 @@ def default() -> ConfigDict:
 
 CHOICES = {
     "model.pool": ("class", "mean"),
+    "model.image.norm": ("pre", "post"),
+    "model.text.norm": ("pre", "post"),
     "model.focus_tower": ("shared", "separate"),
     "model.alpha": ("sigmoid", "unbounded"),
     "model.dtype": ("float32", "bfloat16"),
@@ -169,6 +177,9 @@ def _first_sentence(error: Exception) -> str:
 def check(config: ConfigDict, base: ConfigDict) -> None:
     """Check what types alone do not: tuple lengths against `base`, choices, and sizes that must fit."""
     values = dict(leaves(config))
+    for name, _ in leaves(default()):
+        if name not in values:
+            raise UserError(f"the config lacks {name}; change a part of the settings with .update(…)")
     for name, value in leaves(base):
         if _is_numbers(value) and name != "text.buckets" and len(values[name]) != len(value):
             raise UserError(

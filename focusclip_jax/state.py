@@ -6,10 +6,12 @@ shapes first, then shardings, then either initial values computed in place or va
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -84,6 +86,21 @@ def initial(arch: Architecture, optimizer: optax.GradientTransformation, mesh: M
     """Random parameters, computed where they will live."""
     places = jax.tree.map(lambda leaf: leaf.sharding, abstract(arch, optimizer, mesh))
     return jax.jit(lambda: _initial(arch, optimizer, seed), out_shardings=places)()
+
+
+def with_values(state: TrainState, values: Mapping[str, Any]) -> TrainState:
+    """The state with some of its parameters replaced, each placed as it was.
+
+    values: nested dicts of numpy arrays, a part of the tree of the parameters.
+    """
+    return dataclasses.replace(state, params=_replaced(state.params, values))
+
+
+def _replaced(old, new):
+    if isinstance(new, np.ndarray):
+        # By pieces: a device gets its share only.
+        return jax.make_array_from_callback(old.shape, old.sharding, lambda index: new[index])
+    return old | {name: _replaced(old[name], value) for name, value in new.items()}
 
 
 def _initial(arch, optimizer, seed):

@@ -29,7 +29,7 @@ from focusclip_jax import workdir as workdirs
 from focusclip_jax.checkpoint import Checkpoints
 from focusclip_jax.data.loader import LoaderSettings, train_batches
 from focusclip_jax.data.shards import Shards
-from focusclip_jax.data.text import Tokenizer, TokenTable
+from focusclip_jax.data.text import Tokenizer, TokenTable, names_a_file
 from focusclip_jax.encoder import Encoder
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluate import Benchmark, Outcome
@@ -38,6 +38,7 @@ from focusclip_jax.models.focusclip import Architecture
 from focusclip_jax.state import TrainState
 from focusclip_jax.step import make_train_step, make_view_step, put
 from focusclip_jax.validation import Validation
+from focusclip_jax.weights.load import starting_values
 from focusclip_jax.workdir import MetricsLog, Workdir
 
 
@@ -133,6 +134,12 @@ def check_inputs(config: ConfigDict) -> None:
     where = config.data.train
     if not where or ("*" not in where and not pathlib.Path(where).exists()):
         lacking.append(f"no shards at --config.data.train={where} (get them: {config.data.how_to_get})")
+    tokenizer = config.text.tokenizer
+    if names_a_file(tokenizer) and not pathlib.Path(tokenizer).is_file():
+        lacking.append(
+            f"no vocabulary at --config.text.tokenizer={tokenizer} (get it: {config.text.how_to_get}; "
+            "or train one on the captions: --config.text.tokenizer=)"
+        )
     for tower in ("image", "text"):
         path = config.weights[tower]
         if path != "none" and not pathlib.Path(path).exists():
@@ -169,14 +176,18 @@ def settle_training_text(workdir: Workdir, shards: Shards) -> training_text.Trai
 
 
 def start(this: Run, checkpoints: Checkpoints) -> TrainState:
-    """The newest whole checkpoint, or the initial state where there is none."""
+    """The newest whole checkpoint, or where there is none the initial state with the config's weights."""
     for step in checkpoints.remove_unfinished():
         print(f"Checkpoint {step} was not finished when the last run ended; it is removed.")
     if checkpoints.steps():
         current = checkpoints.restore(None, this.abstract)
         print(f"Going on from step {int(current.step)} of {this.workdir.root}.")
         return current
-    return state.initial(this.architecture, this.optimizer, this.mesh, this.config.seed)
+    current = state.initial(this.architecture, this.optimizer, this.mesh, this.config.seed)
+    weights = this.config.weights
+    return state.with_values(
+        current, starting_values(this.architecture, current.params, weights.image, weights.text)
+    )
 
 
 def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainState) -> TrainState:

@@ -80,7 +80,7 @@ class Tokenizer:
                     "or CLIP's bpe_simple_vocab_16e6.txt.gz"
                 ) from None
         name = os.fspath(source)
-        if path.suffix in (".json", ".txt", ".gz") or name.startswith((".", "/", "~")):
+        if names_a_file(name):
             raise UserError(f"{name}: no such tokenizer file")
         try:
             return cls(tokenizers.Tokenizer.from_pretrained(name))
@@ -119,6 +119,11 @@ class Tokenizer:
         """Hex digest of all that decides the ids."""
         content = json.dumps(json.loads(self._inner.to_str()), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+
+def names_a_file(source: str) -> bool:
+    """Whether `Tokenizer.load` takes this for a file, there or not, rather than for a hub id."""
+    return source.startswith((".", "/", "~")) or source.endswith((".json", ".txt", ".gz"))
 
 
 def _between(inner: tokenizers.Tokenizer, start: str, end: str) -> processors.TemplateProcessing:

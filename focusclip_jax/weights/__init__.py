@@ -1,0 +1,1 @@
+"""Published weights as values of our parameter tree, without torch."""
