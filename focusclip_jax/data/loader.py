@@ -213,8 +213,7 @@ def _texts(table: TokenTable, sequences: np.ndarray, settings: LoaderSettings, r
     longest = next(length for length in settings.text_lengths if length >= lengths.max())
     sequences, lengths = sequences[rows], lengths[rows]
     tokens = np.full((*sequences.shape, longest), table.pad_id, np.int32)
-    for place in np.argwhere(lengths):
-        row, nth = place
+    for row, nth in np.argwhere(lengths):
         tokens[row, nth, : lengths[row, nth]] = table.tokens(sequences[row, nth])
     return {"tokens": tokens, "lengths": lengths}
 
