@@ -11,7 +11,7 @@ with the two words swapped. A limb's side is the person's own; "the viewer's lef
 detail="full": 60 to 200 words for one person with all joints. Of several people, the largest
 `PEOPLE_DESCRIBED` in shorter form, largest first; of the others, only how many they are.
 
-detail="short": at most `SHORT_WORDS` words in the small fixed vocabulary of `_clauses`, for text towers
+detail="short": at most `SHORT_WORDS` words (a longer activity is kept whole) in the small fixed vocabulary of compact.py, for text towers
 trained from scratch. Wordings 0 to 2 name the activity; wording 3 says the pose only, so that pose
 words are learned for themselves and can describe an activity that was never named in training.
 """
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from annotation import geometry
-from annotation.describers import activity as activities
+from annotation.describers import compact, opening
 from annotation.errors import UserError
 from annotation.geometry import BENT, Arm, Leg, Pose
 from annotation.records import Description, ImageRecord, Person
@@ -45,7 +45,7 @@ def describe(record: ImageRecord, detail: str = "full") -> list[Description]:
     """
     if detail not in ("full", "short"):
         raise UserError(f"detail is {detail!r}; expected 'full' or 'short'")
-    if not record.people and not any(activities.words(record.activity)):
+    if not record.people and not any(opening.words(record.activity)):
         raise UserError(f"record {record.image_id}: neither people nor an activity; nothing to describe")
     readings = sorted((_read(person, record) for person in record.people), key=lambda r: -r.pose.size)
     write = _full if detail == "full" else _short
@@ -85,90 +85,6 @@ def _place(joints: list[list[float]], width: int | None, height: int | None) -> 
     return f"in the {row} {side} part of the image" if row else f"on the {side} side of the image"
 
 
-# -------------------------------------------------------------------------- how many people do what
-
-# fmt: off
-_TO_NINETEEN = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)
-# fmt: on
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-
-# One form per wording, so that no two wordings of an image are equal.
-_FULL_OPENINGS = {
-    "verb": (
-        "There {be} {who} in the image who {be} {activity}.",
-        "{Who} {be} shown {activity}.",
-        "{Who} in the image {be} {activity}.",
-        "The image shows {who} who {be} {activity}.",
-    ),
-    "name": (
-        "There {be} {who} in the image, and the activity is labelled {activity}.",
-        "{Who} {be} shown; the activity is labelled {activity}.",
-        "{Who} {be} seen in the image; the activity is labelled {activity}.",
-        "The image shows {who}, and the activity is labelled {activity}.",
-    ),
-    "": (
-        "There {be} {who} in the image.",
-        "{Who} {be} shown.",
-        "{Who} {be} seen in the image.",
-        "The image shows {who}.",
-    ),
-    "nobody": (
-        "The activity is labelled {activity}.",
-        "The activity shown is labelled {activity}.",
-        "The activity in the image is labelled {activity}.",
-        "The image shows an activity labelled {activity}.",
-    ),
-}
-_SHORT_OPENINGS = _FULL_OPENINGS | {
-    "verb": (
-        "{Who} {be} {activity}.",
-        "{Who} {be} shown {activity}.",
-        "The image shows {who} {activity}.",
-        "There {be} {who} {activity}.",
-    ),
-    "name": (
-        "{Who} {be} shown; the activity is labelled {activity}.",
-        "The activity of {who} is labelled {activity}.",
-        "The image shows {who}; the activity is labelled {activity}.",
-        "There {be} {who}; the activity is labelled {activity}.",
-    ),
-}
-_LONGEST_SHORT_ACTIVITY = 6  # words
-
-
-def number(n: int) -> str:
-    """A count in words: 3 → "three", 42 → "forty-two"; from 100 on in digits."""
-    if n < 20:
-        return _TO_NINETEEN[n]
-    if n >= 100:
-        return str(n)
-    tens = _TENS[n // 10 - 2]
-    return f"{tens}-{_TO_NINETEEN[n % 10]}" if n % 10 else tens
-
-
-def _opening(record: ImageRecord, detail: str, wording: int) -> str:
-    """How many people do what. No count where the annotation may miss people."""
-    verb, name, remark = activities.words(record.activity)
-    doing = verb or name
-    if remark:
-        doing = f"{doing} ({remark})"
-    if detail == "short" and len(doing.split()) > _LONGEST_SHORT_ACTIVITY:
-        doing = (verb or name).split(",")[0]
-    count = len(record.people)
-    if count == 1:
-        who = "one person" if record.people_complete else "a person"
-    else:
-        who = f"{number(count)} people" if record.people_complete else "people"
-    kind = "nobody" if not count else "verb" if verb else "name" if name else ""
-    forms = _SHORT_OPENINGS if detail == "short" else _FULL_OPENINGS
-    return forms[kind][wording].format(
-        who=who, Who=_capital(who), be="is" if count == 1 else "are", activity=doing
-    )
-
-
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
@@ -176,112 +92,6 @@ def _capital(text: str) -> str:
 def _and(phrases: list[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
-
-
-# ------------------------------------------------------------------------------ the compact vocabulary
-
-
-class _Clause(NamedTuple):
-    """One claim, the part of the body it is about, and how much it tells this pose from others."""
-
-    part: str  # "state", "legs", "arms", "torso"
-    telling: int
-    text: str
-
-
-_STATE_CLAUSES = {
-    "low": "the hips are as low as the knees",
-    "kneeling": "the body is kneeling",
-    "left knee": "the left knee is as low as the right foot",
-    "right knee": "the right knee is as low as the left foot",
-    "hands and knees": "the body is on hands and knees",
-    "horizontal": "the body is stretched out horizontally",
-    "bent over": "the body is bent over at the hips",
-    "inverted": "the body is upside down",
-}
-_RAISED = {"above head": "raised above the head", "head": "raised to head height", "above shoulder": "raised"}
-_ELBOWS = {"straight": "straight", "bent": "bent", "ninety": "bent", "sharp": "bent"}
-_RAISED_KNEES = ("hip", "above hip")
-_KNEES = {"slight": "slightly bent", "bent": "bent", "ninety": "bent", "sharp": "sharply bent"}
-
-
-def _clauses(pose: Pose) -> list[_Clause]:
-    """The pose in a small vocabulary: what both limbs share is said of both, the rest of each."""
-    clauses = []
-    if pose.state in _STATE_CLAUSES:
-        clauses.append(_Clause("state", 5, _STATE_CLAUSES[pose.state]))
-
-    level = pose.torso in ("horizontal", "inverted")
-    left, right = pose.left_arm, pose.right_arm
-    clauses += _of_both("arms", "arm", _arm_words(left, level), _arm_words(right, level))
-    clauses += _of_both("arms", "hand", _hand_words(left), _hand_words(right))
-    if pose.hands == "together":
-        clauses.append(_Clause("arms", 2, "the hands are close together"))
-
-    left, right = pose.left_leg, pose.right_leg
-    # A knee at the height of the hips is raised where the body is up, and says nothing where it sits or lies.
-    up = pose.torso in ("upright", "leaning") and pose.state != "low"
-    clauses += _of_both("legs", "knee", _knee_words(left, up), _knee_words(right, up))
-    clauses += _of_both("legs", "leg", _straight_words(left), _straight_words(right))
-    higher = {"left": left, "right": right}.get(pose.higher_foot)
-    if up and higher and higher.knee not in _RAISED_KNEES:
-        clauses.append(_Clause("legs", 3, f"the {pose.higher_foot} foot is raised"))
-    if pose.feet == "apart":
-        clauses.append(_Clause("legs", 2 if pose.higher_foot else 3, "the feet are wide apart"))
-    elif pose.feet == "together":
-        clauses.append(_Clause("legs", 1, "the feet are close together"))
-
-    if pose.torso == "leaning":
-        clauses.append(_Clause("torso", 3, f"the torso leans to the viewer's {pose.torso_side}"))
-    elif pose.torso == "upright":
-        clauses.append(_Clause("torso", 1, "the torso is upright"))
-    elif pose.torso == "horizontal" and pose.state not in ("horizontal", "bent over"):
-        clauses.append(_Clause("torso", 4, "the torso is horizontal"))
-    elif pose.torso == "inverted" and pose.state != "inverted":
-        clauses.append(_Clause("torso", 4, "the torso is upside down"))
-    return clauses
-
-
-def _of_both(part: str, noun: str, left: tuple[int, str], right: tuple[int, str]) -> list[_Clause]:
-    """One clause where both sides are alike, else one for each side that has words."""
-    if left[1] and left == right:
-        words = left[1] + ("s" if left[1].endswith(("near the hip", "near the knee")) else "")
-        return [_Clause(part, left[0], f"both {noun}s are {words}")]
-    sides = (("left", left), ("right", right))
-    return [
-        _Clause(part, telling, f"the {side} {noun} is {words}") for side, (telling, words) in sides if words
-    ]
-
-
-def _arm_words(arm: Arm, level: bool) -> tuple[int, str]:
-    """`level`: whether the torso is horizontal or upside down, so that the arm is seen against its line."""
-    if level and arm.along:
-        return (
-            (4, "stretched out past the head") if arm.along == "head" else (2, "stretched out along the body")
-        )
-    if arm.direction == "down":
-        return 2, "pointing down" if level else "hanging down"
-    if arm.direction == "level" and not level:
-        return 4, "stretched out at shoulder height"
-    height = _RAISED[arm.wrist] if arm.lift == "raised" else arm.lift
-    bend = _ELBOWS.get(arm.bend, "")
-    return 4 if arm.lift == "raised" else 2, f"{height} and {bend}" if height and bend else height or bend
-
-
-def _hand_words(arm: Arm) -> tuple[int, str]:
-    # A hand beside the hip goes without saying where the arm is straight.
-    return 3, f"near the {arm.near}" if arm.near and not (arm.direction and arm.near == "hip") else ""
-
-
-def _knee_words(leg: Leg, up: bool) -> tuple[int, str]:
-    bend = _KNEES.get(leg.bend, "")
-    if up and leg.knee in _RAISED_KNEES:
-        return 4, f"raised and {bend}" if bend else "raised"
-    return 3, bend
-
-
-def _straight_words(leg: Leg) -> tuple[int, str]:
-    return 2, "straight" if leg.bend == "straight" else ""
 
 
 # One order per wording; the first is the template's.
@@ -294,11 +104,11 @@ _PART_ORDERS = (
 
 
 def _short(record: ImageRecord, readings: list[_Reading], wording: int) -> str:
-    clauses = _clauses(readings[0].pose) if readings else []
+    clauses = compact.clauses(readings[0].pose) if readings else []
     pose_only = bool(clauses) and wording == WORDINGS - 1
-    opening = "" if pose_only else _opening(record, "short", wording)
+    first = "" if pose_only else opening.sentence(record, "short", wording)
     lead = "for the person shown largest, " if len(readings) > 1 else ""
-    room = SHORT_WORDS - len(opening.split()) - len(lead.split())
+    room = SHORT_WORDS - len(first.split()) - len(lead.split())
     chosen = []
     for clause in sorted(clauses, key=lambda clause: -clause.telling):
         length = len(clause.text.split())
@@ -306,10 +116,10 @@ def _short(record: ImageRecord, readings: list[_Reading], wording: int) -> str:
             room -= length
             chosen.append(clause)
     if not chosen:
-        return opening
+        return first
     chosen.sort(key=lambda clause: _PART_ORDERS[wording].index(clause.part))
     pose = _capital(lead + "; ".join(clause.text for clause in chosen)) + "."
-    return f"{opening} {pose}" if opening else pose
+    return f"{first} {pose}" if first else pose
 
 
 # -------------------------------------------------------------------------------- the full description
@@ -326,20 +136,10 @@ _STATES = {
     "bent over": ("bent over at the hips", "in a pose bent over at the hips"),
     "inverted": ("upside down", "in an upside-down pose"),
 }
-# Someone who does one of these may have straight legs below an upright torso without standing.
+# First letters of activities in which straight legs below an upright torso are not standing.
 _NOT_STANDING = (
-    "div",
-    "fall",
-    "float",
-    "fly",
-    "hang",
-    "jump",
-    "kneel",
-    "leap",
-    "lying",
-    "riding",
-    "sit",
-    "swim",
+    *("div", "fall", "float", "fly", "hang", "jump", "kneel"),
+    *("leap", "lying", "riding", "sit", "skydiv", "swim", "tramp"),
 )
 
 _BENDS = {
@@ -390,7 +190,7 @@ def _full(record: ImageRecord, readings: list[_Reading], wording: int) -> str:
     def pick(phrases: tuple[str, ...]) -> str:
         return phrases[int(draw() * len(phrases))]
 
-    sentences = [_opening(record, "full", wording)]
+    sentences = [opening.sentence(record, "full", wording)]
     described = readings[:PEOPLE_DESCRIBED]
     if len(readings) == 1:
         sentences += _traits(described[0].pose, bool(record.activity), pick)
@@ -411,7 +211,7 @@ def _full(record: ImageRecord, readings: list[_Reading], wording: int) -> str:
     if others and record.people_complete:
         sentences.append(
             pick(("{} more {} in the image.", "{} other {} in the image.")).format(
-                _capital(number(others)), "person is" if others == 1 else "people are"
+                _capital(opening.number(others)), "person is" if others == 1 else "people are"
             )
         )
     return " ".join(sentences)
@@ -470,7 +270,9 @@ def _shared_traits(poses: list[Pose], pick: Pick) -> list[str]:
         return [pick(forms).format(_and(common))]
     trait, count = max(counts.items(), key=lambda item: item[1])
     # "At least": a joint that is not annotated may hide the same trait in someone else.
-    return [f"At least {number(count)} of the people described here have {trait}."] if count > 1 else []
+    return (
+        [f"At least {opening.number(count)} of the people described here have {trait}."] if count > 1 else []
+    )
 
 
 def _person(reading: _Reading, subject: str, activity: str, pick: Pick) -> list[str]:
@@ -478,7 +280,8 @@ def _person(reading: _Reading, subject: str, activity: str, pick: Pick) -> list[
     state = ""
     if reading.pose.state:
         state = pick(_STATES[reading.pose.state])
-        if reading.pose.state == "standing" and any(word in activity.lower() for word in _NOT_STANDING):
+        words = activity.lower().replace("_", " ").split()
+        if reading.pose.state == "standing" and any(word.startswith(_NOT_STANDING) for word in words):
             state = "in an upright pose"
     if reading.place and state:
         forms = ("{0} is {1}, {2}.", "{0}, {1}, is {2}.", "{0} is {2}, {1}.")
@@ -490,7 +293,7 @@ def _person(reading: _Reading, subject: str, activity: str, pick: Pick) -> list[
 
 def _person_briefly(reading: _Reading, subject: str, activity: str, wording: int, pick: Pick) -> list[str]:
     """One of several people: place and state, then the compact claims, a sentence for each part."""
-    clauses = [clause for clause in _clauses(reading.pose) if clause.part != "state"]
+    clauses = [clause for clause in compact.clauses(reading.pose) if clause.part != "state"]
     sentences = _person(reading, subject, activity, pick)
     if not sentences and (clauses or reading.pose.head or reading.pose.head_line):
         sentences = [f"{_capital(subject)} is described next."]

@@ -15,8 +15,8 @@ import pytest
 from caption_oracle import Oracle, sentences
 
 from annotation import schema
-from annotation.describers import activity
-from annotation.describers.geometry import SHORT_WORDS, WORDINGS, describe, number
+from annotation.describers import opening
+from annotation.describers.geometry import SHORT_WORDS, WORDINGS, describe
 from annotation.errors import UserError
 from annotation.records import ImageRecord, person
 from annotation.sources.figures import Figures, generate
@@ -362,7 +362,7 @@ def test_many_people_stay_readable():
 
 
 def test_numbers_in_words():
-    assert [number(n) for n in (1, 11, 20, 42, 99, 100)] == [
+    assert [opening.number(n) for n in (1, 11, 20, 42, 99, 100)] == [
         "one",
         "eleven",
         "twenty",
@@ -400,7 +400,7 @@ def test_every_mpii_activity_fits_a_sentence(shared_data):
     with open(shared_data / "mpii" / "activities.csv", newline="") as file:
         names = [row["activity"] for row in csv.DictReader(file)]
     for name in names:
-        verb, label, remark = activity.words(name)
+        verb, label, remark = opening.words(name)
         assert bool(verb) != bool(label), name
         assert not re.search(r"[()_]|  |^[ ,]|[ ,]$", verb + label + remark), name
         image = record(activity=name)
