@@ -11,9 +11,10 @@ with the two words swapped. A limb's side is the person's own; "the viewer's lef
 detail="full": 60 to 200 words for one person with all joints. Of several people, the largest
 `PEOPLE_DESCRIBED` in shorter form, largest first; of the others, only how many they are.
 
-detail="short": at most `SHORT_WORDS` words (a longer activity is kept whole) in the small fixed vocabulary of compact.py, for text towers
-trained from scratch. Wordings 0 to 2 name the activity; wording 3 says the pose only, so that pose
-words are learned for themselves and can describe an activity that was never named in training.
+detail="short": at most `SHORT_WORDS` words (more only where the activity alone has more), in the small
+fixed vocabulary of compact.py, for text towers trained from scratch. Wordings 0 to 2 name the activity;
+wording 3 says the pose only, so that pose words are learned for themselves and can describe an activity
+that was never named in training.
 """
 
 from __future__ import annotations
