@@ -1,0 +1,88 @@
+"""Every shipped config makes a training step at its full size. Traced only: nothing is allocated."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import runpy
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from focusclip_jax import config as configs
+from focusclip_jax import optimizer, sharding, state
+from focusclip_jax.step import make_train_step
+
+CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
+BERT_VOCABULARY = 30_522
+
+
+def load(name):
+    path = next(path for path in CONFIGS if path.stem == name)
+    return runpy.run_path(str(path))["get_config"]()
+
+
+def vocabulary(config):
+    return BERT_VOCABULARY if config.text.tokenizer else config.text.vocabulary
+
+
+def batch_of(config, tokens):
+    rows, side, captions = config.batch_size, config.data.image_size, config.data.captions
+    return {
+        "image": jax.ShapeDtypeStruct((rows, side, side, 3), jnp.uint8),
+        "heatmap": jax.ShapeDtypeStruct((rows, side, side), jnp.float32),
+        "tokens": jax.ShapeDtypeStruct((rows, captions, tokens), jnp.int32),
+        "lengths": jax.ShapeDtypeStruct((rows, captions), jnp.int32),
+        "image_id": jax.ShapeDtypeStruct((rows,), jnp.int32),
+    }
+
+
+def count(tree) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+def test_every_config_makes_a_step_at_full_size(name):
+    config = load(name)
+    configs.check(config, config)
+    assert config.name == name
+    architecture = state.architecture(config, vocabulary(config))
+    update = optimizer.make(config.optimizer, config.steps)
+    mesh = sharding.make_mesh(-1, 1)
+    abstract = state.abstract(architecture, update, mesh)
+    step = make_train_step(state.graph_of(architecture), update, abstract, mesh, config)
+    for tokens in config.text.buckets:
+        after, metrics = jax.eval_shape(step, abstract, batch_of(config, tokens))
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+            lambda leaf: (leaf.shape, leaf.dtype), abstract
+        )
+        assert metrics["loss"].shape == ()
+
+
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+def test_every_config_opens_with_its_command_and_its_cost(name):
+    text = runpy.run_path(str(next(path for path in CONFIGS if path.stem == name)))["__doc__"]
+    for word in (f"./launch.sh --config=configs/{name}.py", "Hardware", "Time", "emory", "etric"):
+        assert word in text, f"the docstring of configs/{name}.py does not say {word!r}"
+
+
+def test_the_towers_have_the_published_numbers_of_parameters():
+    config = load("focusclip_b16")
+    config.text.context = 512
+    params = jax.eval_shape(lambda: state._build(state.architecture(config, BERT_VOCABULARY), 0)[1])
+    projections = 2 * (768 * 512 + 512)
+    towers = count(params["image"]) + count(params["text"]) - projections
+    vit = 86_567_656 - (768 * 1000 + 1000)  # timm's vit_base_patch16_224, without its classifier
+    # BertModel of bert-base-uncased, without its pooler, the two token types folded into the positions.
+    bert = 109_482_240 - (768 * 768 + 768) - 2 * 768
+    assert towers == vit + bert
+
+
+@pytest.mark.parametrize("size", ["tiny", "b16"])
+def test_the_baseline_differs_from_focusclip_in_the_highlighted_view_alone(size):
+    ours = dict(configs.leaves(load(f"focusclip_{size}")))
+    baseline = dict(configs.leaves(load(f"clip_{size}")))
+    differing = {name for name in ours if ours[name] != baseline[name]}
+    assert differing == {"name", "loss.focus_text"}
+    assert baseline["loss.focus_text"] == 0
