@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import pytest
 
 from focusclip_jax import config as configs
-from focusclip_jax import optimizer, sharding, state
+from focusclip_jax import optimizer, sharding, state, train
+from focusclip_jax.errors import UserError
 from focusclip_jax.step import make_train_step
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
@@ -86,3 +87,27 @@ def test_the_baseline_differs_from_focusclip_in_the_highlighted_view_alone(size)
     differing = {name for name in ours if ours[name] != baseline[name]}
     assert differing == {"name", "loss.focus_text"}
     assert baseline["loss.focus_text"] == 0
+
+
+def test_everything_that_is_missing_is_named_with_its_command_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        train.check_inputs(load("focusclip_b16"))
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    for lacking, command in (
+        ("no shards at --config.data.train=data/mpii", "annotate describe --source=mpii-mat:"),
+        ("no vocabulary at --config.text.tokenizer=weights/", "vocab.txt --local-dir weights/"),
+        ("no weights at --config.weights.image=weights/", "hf download timm/vit_base_patch16_224"),
+        ("no weights at --config.weights.text=weights/", "hf download google-bert/bert-base-uncased model"),
+    ):
+        assert lacking in sentence
+        assert command in sentence.split(lacking)[1]
+
+
+def test_the_full_size_starts_from_random_weights_on_any_shards(tmp_path):
+    config = load("focusclip_b16")
+    config.data.train = str(tmp_path)
+    config.weights.image = config.weights.text = "none"
+    config.text.tokenizer = ""
+    train.check_inputs(config)

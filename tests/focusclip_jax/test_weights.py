@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import types
 
 import flax.nnx as nnx
 import jax
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from focusclip_jax import optimizer, sharding, state
+from focusclip_jax import optimizer, sharding, state, train
 from focusclip_jax.config import default
 from focusclip_jax.data.text import Tokenizer
 from focusclip_jax.errors import UserError
@@ -330,6 +331,27 @@ def test_values_take_the_places_of_the_initial_ones(start_both):
 def test_no_weights_change_nothing(start_both):
     architecture, before, _, _ = start_both
     assert starting_values(architecture, before.params, "none", "none") == {}
+
+
+@pytest.mark.parametrize("saved", [[], [3]])
+def test_a_run_reads_weights_at_its_start_and_never_on_resume(start_both, saved):
+    architecture, before, after, _ = start_both
+    config = default()
+    config.weights.image = "gone.safetensors" if saved else str(GOLDEN / "timm_vit.safetensors")
+    run = types.SimpleNamespace(
+        architecture=architecture,
+        optimizer=optimizer.make(config.optimizer, 10),
+        mesh=sharding.make_mesh(-1, 1),
+        config=config,
+        abstract=None,
+        workdir=types.SimpleNamespace(root="runs/x"),
+    )
+    checkpoints = types.SimpleNamespace(
+        remove_unfinished=list, steps=lambda: saved, restore=lambda step, abstract: before
+    )
+    started = train.start(run, checkpoints)
+    expected = before if saved else after
+    jax.tree.map(np.testing.assert_array_equal, started.params["image"], expected.params["image"])
 
 
 def test_the_loaded_model_is_the_one_that_encodes(start_both, golden):
