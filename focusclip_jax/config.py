@@ -67,6 +67,8 @@ def default() -> ConfigDict:
                 "dtype": "float32",
                 "attention": "matmul",
                 "remat": False,
+                # Write the layers out instead of looping over them: faster on CPU, slower to compile.
+                "unroll": False,
             },
             # Published weights to start the towers from: a safetensors file or a folder with
             # model.safetensors, a ViT in timm's or Hugging Face's names and a BERT; "none" for random ones.

@@ -68,7 +68,7 @@ def draw(
 
 
 def focus(path: pathlib.Path, example: Example, size: tuple[int, int], alpha: float) -> pathlib.Path:
-    """From joints to the highlighted image: as stored, mirrored, cropped. size: (H, W) of the model's input."""
+    """From joints to the highlighted image: as stored, mirrored, cropped. size: (H, W) of the input."""
     whole = augment.whole(example.height, example.width)
     randoms = np.array([0.5, 0.9, 0.3, 0.6, 0.0])
     cropped = augment.random_view(randoms, example.height, example.width, SHOWN_AREA, SHOWN_ASPECT, 0.0)

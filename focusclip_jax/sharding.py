@@ -32,7 +32,8 @@ def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device] | None = None)
         sizes[sizes.index(-1)] = len(devices) // known if known > 0 else 0
     if min(sizes) < 1 or sizes[0] * sizes[1] != len(devices):
         raise UserError(
-            f"--config.mesh: data={data} × fsdp={fsdp} does not make up the {len(devices)} devices that are here"
+            f"--config.mesh: data={data} × fsdp={fsdp} does not make up "
+            f"the {len(devices)} devices that are here"
         )
     return jax.make_mesh(sizes, (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
 

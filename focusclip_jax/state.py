@@ -40,7 +40,7 @@ def architecture(config: ConfigDict, vocabulary: int) -> Architecture:
     model = config.model
 
     def shape(tower, **other):
-        return Shape(**tower, attention=model.attention, remat=model.remat, **other)
+        return Shape(**tower, attention=model.attention, remat=model.remat, unroll=model.unroll, **other)
 
     return Architecture(
         image=shape(model.image),

@@ -31,7 +31,9 @@ def run_module(tmp_path_factory):
     """run_module(module, *arguments, cwd=…): start `python -m module` as launch.sh does, and wait for it."""
     cache = tmp_path_factory.mktemp("compiled")
 
-    def run(module: str, *arguments: object, cwd: pathlib.Path = REPOSITORY, wait: bool = True, **environment):
+    def run(
+        module: str, *arguments: object, cwd: pathlib.Path = REPOSITORY, wait: bool = True, **environment
+    ):
         command = [sys.executable, "-m", module, *map(str, arguments)]
         # The programs that tests start compile the same steps again and again.
         speed = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0}
@@ -52,16 +54,30 @@ def run_module(tmp_path_factory):
 def figures(run_module, tmp_path_factory) -> pathlib.Path:
     """A folder of real shards of the embedded data set: 96 for training, 32 for validation, 48 for test."""
     root = tmp_path_factory.mktemp("data")
-    splits = {"train": (96, "trained", "train"), "validation": (32, "trained", "train"), "test": (48, "all", "test")}
+    splits = {
+        "train": (96, "trained", "train"),
+        "validation": (32, "trained", "train"),
+        "test": (48, "all", "test"),
+    }
     for seed, (split, (count, activities, styles)) in enumerate(splits.items()):
         journal = root / "journals" / split
         for arguments in (
             (
                 *("describe", f"--source=figures:{seed}", "--describer=geometry", "--detail=short"),
-                *(f"--figures-count={count}", f"--figures-activities={activities}", f"--figures-styles={styles}"),
+                *(
+                    f"--figures-count={count}",
+                    f"--figures-activities={activities}",
+                    f"--figures-styles={styles}",
+                ),
                 f"--out={journal}",
             ),
-            ("pack", f"--journal={journal}", f"--split={split}", "--dataset=figures", f"--out={root / 'figures'}"),
+            (
+                "pack",
+                f"--journal={journal}",
+                f"--split={split}",
+                "--dataset=figures",
+                f"--out={root / 'figures'}",
+            ),
         ):
             done = run_module("annotation", *arguments)
             assert done.returncode == 0, done.stderr

@@ -23,6 +23,7 @@ class Shape:
     attention: "matmul" (plain matrix products, the fastest on CPU), or an implementation of
         `jax.nn.dot_product_attention`: "xla" or "cudnn".
     remat: recompute each layer's activations in the backward pass instead of keeping them.
+    unroll: write all layers out instead of looping: faster on CPU, slower to compile.
     """
 
     depth: int
@@ -33,6 +34,7 @@ class Shape:
     norm_epsilon: float = 1e-6
     attention: str = "matmul"
     remat: bool = False
+    unroll: bool = False
 
 
 class Transformer(nnx.Module):
@@ -73,7 +75,7 @@ class Transformer(nnx.Module):
 
         if self.shape.remat:
             body = jax.checkpoint(body)
-        return jax.lax.scan(body, x, layers)[0]
+        return jax.lax.scan(body, x, layers, unroll=self.shape.unroll)[0]
 
 
 def block(x: jax.Array, layer: dict[str, jax.Array], lengths: jax.Array | None, shape: Shape) -> jax.Array:

@@ -95,7 +95,11 @@ def test_sigmoid_says_yes_to_all_rows_of_a_repeated_image():
 
 @pytest.mark.parametrize("kind", ["infonce", "ntxent", "sigmoid"])
 def test_total_is_the_weighted_sum_of_its_terms_and_accepts_several_captions(kind):
-    views = {"image": jnp.asarray(X), "focus": jnp.asarray(embeddings(6, 3)), "text": jnp.stack([Y, X], axis=1)}
+    views = {
+        "image": jnp.asarray(X),
+        "focus": jnp.asarray(embeddings(6, 3)),
+        "text": jnp.stack([Y, X], axis=1),
+    }
     weights = {"image_text": 1.0, "focus_text": 0.5, "focus_image": 0.0}
     value, terms = losses.total(views, jnp.asarray(IDS), weights, kind, jnp.log(10.0), jnp.float32(-10))
     assert set(terms) == {"image_text", "focus_text"}

@@ -1,4 +1,4 @@
-"""What the model promises: views that do not disturb each other, padding that does not count, CLIP at inference."""
+"""What the model promises: views that do not disturb each other, padding that does not count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from focusclip_jax.models.vit import patchify
 
 TOWER = Shape(depth=2, width=32, heads=4, mlp=64)
 SMALL = Architecture(
-    image=TOWER, text=TOWER, image_size=16, patch_size=8, pool="class", vocabulary=50, context=24, embedding=16
+    image=TOWER,
+    text=TOWER,
+    image_size=16,
+    patch_size=8,
+    pool="class",
+    vocabulary=50,
+    context=24,
+    embedding=16,
 )
 
 
@@ -72,7 +79,9 @@ def test_a_shared_tower_has_the_parameters_of_clip():
         return sum(p.size for p in jax.tree.leaves(nnx.state(m, nnx.Param)))
 
     separate = size(model(focus_tower="separate"))
-    assert size(model()) == separate - sum(p.size for p in jax.tree.leaves(nnx.state(model().image, nnx.Param)))
+    assert size(model()) == separate - sum(
+        p.size for p in jax.tree.leaves(nnx.state(model().image, nnx.Param))
+    )
 
 
 def test_padding_does_not_change_a_text(batch):

@@ -1,0 +1,106 @@
+"""Only whole, verified checkpoints are restored."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from focusclip_jax.checkpoint import MANIFEST, Checkpoints, verify
+from focusclip_jax.errors import UserError
+
+# Incompressible, so that no flipped bit hides in padding.
+STATE = {
+    "kernel": jnp.asarray(np.random.default_rng(0).normal(size=(64, 64)), jnp.float32),
+    "step": jnp.int32(7),
+}
+ABSTRACT = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), STATE)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> pathlib.Path:
+    directory = tmp_path_factory.mktemp("run") / "checkpoints"
+    checkpoints = Checkpoints(directory, keep=3)
+    for step in (10, 20):
+        checkpoints.save(step, STATE)
+    checkpoints.close()
+    return directory
+
+
+@pytest.fixture
+def copy(saved, tmp_path) -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(saved, tmp_path / "checkpoints"))
+
+
+def restore(directory, step=None):
+    checkpoints = Checkpoints(directory)
+    try:
+        return checkpoints.restore(step, ABSTRACT)
+    finally:
+        checkpoints.close()
+
+
+def test_what_was_saved_comes_back_exactly(copy):
+    assert Checkpoints(copy).steps() == [10, 20]
+    jax.tree.map(np.testing.assert_array_equal, restore(copy), STATE)
+    jax.tree.map(np.testing.assert_array_equal, restore(copy, 10), STATE)
+
+
+def test_one_flipped_bit_in_any_file_is_found_and_the_last_good_step_named(copy):
+    files = [path for path in (copy / "20").rglob("*") if path.is_file() and path.stat().st_size]
+    assert len(files) > 5
+    for path in files:
+        good = path.read_bytes()
+        bad = bytearray(good)
+        bad[len(bad) // 2] ^= 1
+        path.write_bytes(bad)
+        with pytest.raises(UserError) as caught:
+            restore(copy)
+        if path.name != MANIFEST:
+            assert path.name in str(caught.value)
+        assert "step 10" in str(caught.value)
+        path.write_bytes(good)
+    jax.tree.map(np.testing.assert_array_equal, restore(copy), STATE)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "added"])
+def test_other_damage_is_found(copy, damage):
+    path = max((copy / "20").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "missing":
+        path.unlink()
+    else:
+        path = path.with_name("stranger")
+        path.write_bytes(b"?")
+    with pytest.raises(UserError, match=path.name):
+        verify(copy / "20")
+
+
+def test_a_step_without_a_manifest_was_never_finished(copy):
+    (copy / "20" / MANIFEST).unlink()
+    checkpoints = Checkpoints(copy)
+    assert checkpoints.steps() == [10]
+    with pytest.raises(UserError, match=r"no checkpoint of step 20; there are \[10\]"):
+        checkpoints.restore(20, ABSTRACT)
+    assert checkpoints.remove_unfinished() == [20]
+    checkpoints.save(20, STATE)
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, restore(copy, 20), STATE)
+
+
+def test_old_steps_are_removed_but_one_more_than_the_newest_stays(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for step in range(1, 5):
+        checkpoints.save(step, STATE)
+    checkpoints.close()
+    assert Checkpoints(tmp_path).steps() == [3, 4]
+
+
+def test_an_empty_folder_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="no finished checkpoint"):
+        Checkpoints(tmp_path).restore(None, ABSTRACT)
