@@ -205,6 +205,8 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
         process_count=jax.process_count(),
     )
     meter = Meter(config.batch_size)
+    if 0 < first < config.steps and first % config.evaluate_every == 0 and not log.has_evaluation(first):
+        log.write(first, summary(this, current.params, evaluate(this, current)))
     with (
         StopSignal() as stop,
         contextlib.closing(batches),
@@ -324,7 +326,8 @@ def finish(this: Run, log: MetricsLog, current: TrainState) -> None:
     """The last evaluation, its table and JSON, and the pictures."""
     step = int(current.step)
     outcomes = evaluate(this, current)
-    log.write(step, summary(this, current.params, outcomes))
+    if not log.has_evaluation(step):
+        log.write(step, summary(this, current.params, outcomes))
     view = make_view_step(this.graph, this.mesh)
     shown = this.validation or this
     drawn = pictures.draw(

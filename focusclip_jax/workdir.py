@@ -158,7 +158,13 @@ class MetricsLog:
         """Rows after `resume_step` belong to steps that will be done again: they are dropped."""
         self._path = path
         kept = [row for row in read_metrics(path) if row["step"] <= resume_step]
+        # Rows of training carry a loss, rows of evaluation do not.
+        self._evaluated = {row["step"] for row in kept if "loss" not in row}
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def has_evaluation(self, step: int) -> bool:
+        """Whether the evaluation of this step is there already; a kill may have come before it."""
+        return step in self._evaluated
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         with open(self._path, "a", encoding="utf-8") as file:
