@@ -64,7 +64,7 @@ install() {
   echo "Installing $(basename "$1") for $extra into $("$python" -c 'import sys; print(sys.prefix)') …" >&2
   local packages=(-r "$1")
   [[ $extra == cpu ]] || packages+=("jax[$extra]")
-  "$python" -m pip install --quiet --disable-pip-version-check "${packages[@]}" >&2 ||
+  "$python" -m pip install --disable-pip-version-check "${packages[@]}" >&2 ||
     fail "pip could not install $(basename "$1"); its message is above"
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import numpy as np
 from flax import nnx
@@ -21,8 +23,7 @@ class Encoder:
         self.params = params
         self._context = architecture.context
         self._tokenizer = tokenizer
-        self._images = jax.jit(lambda params, x: nnx.merge(graph, params).encode_image(unit_pixels(x)))
-        self._texts = jax.jit(lambda params, *x: nnx.merge(graph, params).encode_text(*x))
+        self._images, self._texts = _compiled(graph)
 
     def encode_images(self, images: np.ndarray) -> np.ndarray:
         """uint8 (B, H, W, 3) RGB → float32 (B, D), L2-normalised. Each new B compiles once."""
@@ -38,6 +39,13 @@ class Encoder:
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
         return np.asarray(self._texts(self.params, tokens, lengths))
+
+
+@functools.cache  # evaluation inside the loop makes an encoder each time, and compiles once
+def _compiled(graph: nnx.GraphDef):
+    images = jax.jit(lambda params, x: nnx.merge(graph, params).encode_image(unit_pixels(x)))
+    texts = jax.jit(lambda params, *x: nnx.merge(graph, params).encode_text(*x))
+    return images, texts
 
 
 def _padded_length(longest: int, context: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 
 from focusclip_jax import config as configs
 from focusclip_jax import optimizer, sharding, state
@@ -73,29 +73,24 @@ def load_encoder(workdir: workdirs.Workdir, step: int | None = None) -> tuple[En
 
 
 def main(arguments: list[str]) -> None:
-    flags.DEFINE_string("workdir", None, "Folder of a training run.")
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
-    flags.DEFINE_list("tasks", None, "Names of tasks; by default every task.")
-    flags.DEFINE_string("data_dir", None, "Folder with one folder per data set; by default the config's.")
-    arguments = [
-        a.replace("--data-dir", "--data_dir", 1) if a.startswith("--data-dir") else a for a in arguments
-    ]
-    try:
-        rest = flags.FLAGS(["evaluate", *arguments])[1:]
-    except flags.Error as error:
-        raise UserError(f"evaluate: {' '.join(str(error).split())}") from None
-    if rest or not flags.FLAGS.workdir:
-        raise UserError("evaluate: expected --workdir=DIR [--step=N] [--tasks=A,B] [--data-dir=DIR]")
-    workdir = workdirs.Workdir(pathlib.Path(flags.FLAGS.workdir))
+    parser = argparse.ArgumentParser(prog="evaluate", description="Zero-shot results of a checkpoint.")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of a training run")
+    parser.add_argument("--step", type=int, help="step of the checkpoint; the newest by default")
+    parser.add_argument(
+        "--tasks", help=f"comma-separated, of: {', '.join(tasks.TASKS)}; by default every one"
+    )
+    parser.add_argument("--data-dir", type=pathlib.Path, help="folder with one folder per data set")
+    options = parser.parse_args(arguments)
+    workdir = workdirs.Workdir(options.workdir)
     config = configs.from_json(workdir.config)
-    data_dir = pathlib.Path(flags.FLAGS.data_dir or config.evaluation.data_dir)
-    benchmark = Benchmark.open(flags.FLAGS.tasks or list(tasks.TASKS), data_dir)
+    data_dir = options.data_dir or pathlib.Path(config.evaluation.data_dir)
+    benchmark = Benchmark.open(options.tasks.split(",") if options.tasks else list(tasks.TASKS), data_dir)
     for sentence in benchmark.absent:
         print(sentence)
     if not benchmark.tasks:
         raise UserError(f"{data_dir}: holds the data of no task; name another folder by --data-dir")
     training = training_text.read(workdir.training_text)
-    encoder, step = load_encoder(workdir, flags.FLAGS.step)
+    encoder, step = load_encoder(workdir, options.step)
     results = [
         row
         for outcome in benchmark.run(encoder, training, step, config.evaluation.batch_size)

@@ -219,7 +219,8 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
             meter.add(metrics)
             meter.wait_for_step_before()
             bar.update()
-            last = step == config.steps or stop.is_set()
+            stopping = stop.is_set()  # read once: a signal later in this step is for the next
+            last = step == config.steps or stopping
             saving = last or step % config.checkpoint_every == 0
             evaluating = step % config.evaluate_every == 0 and not last
             if saving or step % config.log_every == 0:
@@ -233,7 +234,7 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
                 log.write(step, summary(this, current.params, evaluate(this, current)))
             if saving or evaluating:
                 meter.leave_out_pause()
-            if stop.is_set():
+            if stopping:
                 break
     checkpoints.wait()
     return current
@@ -348,12 +349,20 @@ def finish(this: Run, log: MetricsLog, current: TrainState) -> None:
 
 
 class StopSignal:
-    """Set once SIGTERM arrives, so that the loop can save and end; the former handler is put back on exit."""
+    """Set once SIGTERM or Ctrl-C arrives, so that the loop can save and end. A second one ends at once."""
 
     def __enter__(self) -> threading.Event:
-        event = threading.Event()
-        self._former = signal.signal(signal.SIGTERM, lambda *_: event.set())
-        return event
+        self._event = threading.Event()
+        self._former = {which: signal.signal(which, self._stop) for which in (signal.SIGTERM, signal.SIGINT)}
+        return self._event
+
+    def _stop(self, *_):
+        self._event.set()
+        self._restore()
+
+    def _restore(self):
+        for which, handler in self._former.items():
+            signal.signal(which, handler)
 
     def __exit__(self, *_):
-        signal.signal(signal.SIGTERM, self._former)
+        self._restore()

@@ -1,0 +1,93 @@
+"""The one door: its verbs, and an environment that is made once."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from annotation.__main__ import main as annotate
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+VERBS = ("train", "evaluate", "report", "annotate", "test", "lint", "setup")
+
+
+def launch(*arguments, root=REPOSITORY, **environment):
+    settings = {**os.environ, "FOCUSCLIP_PYTHON": sys.executable, **environment}
+    return subprocess.run(
+        [str(root / "launch.sh"), *arguments], capture_output=True, text=True, env=settings, check=False
+    )
+
+
+def test_help_lists_every_verb():
+    done = launch("--help")
+    assert done.returncode == 0
+    for verb in VERBS:
+        assert verb in done.stdout
+    assert launch().stdout == done.stdout
+
+
+def test_an_unknown_verb_is_one_sentence():
+    done = launch("trian")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: unknown verb 'trian'; ./launch.sh --help lists them"
+
+
+@pytest.mark.parametrize("verb", ["describe", "pack"])
+def test_annotate_explains_its_verbs(verb, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        annotate([verb, "--help"])
+    assert exit_.value.code == 0
+    assert "--out" in capsys.readouterr().out
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the door with one small package behind it, so that a real environment is made in seconds."""
+    root = tmp_path / "check out"  # a folder may have a space in its name
+    root.mkdir()
+    shutil.copy(REPOSITORY / "launch.sh", root)
+    pin = next(
+        line for line in (REPOSITORY / "requirements.txt").read_text().splitlines() if line.startswith("tqdm")
+    )
+    (root / "requirements.txt").write_text(pin + "\n")
+    return root
+
+
+def test_the_environment_is_made_once_and_again_when_the_pins_change(checkout):
+    first = launch("setup", root=checkout)
+    assert first.returncode == 0, first.stderr
+    assert "Making .venv" in first.stderr
+    assert "for cpu" in first.stderr or "for cuda" in first.stderr or "for tpu" in first.stderr
+    python = checkout / ".venv" / "bin" / "python"
+    assert subprocess.run([python, "-c", "import tqdm"], check=False).returncode == 0
+    second = launch("setup", root=checkout)
+    assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+    with open(checkout / "requirements.txt", "a") as file:
+        file.write("# changed\n")
+    third = launch("setup", root=checkout)
+    assert "Installing" in third.stderr
+    assert "Making" not in third.stderr
+
+
+def test_an_environment_that_was_cut_off_is_installed_again(checkout):
+    launch("setup", root=checkout)
+    (checkout / ".venv" / "requirements.txt.installed").unlink()
+    assert "Installing" in launch("setup", root=checkout).stderr
+
+
+def test_a_python_that_is_too_old_or_absent_is_one_sentence(checkout):
+    done = launch("setup", root=checkout, FOCUSCLIP_PYTHON="no-such-python")
+    assert done.returncode == 2
+    assert "error: no Python 3.11 or newer" in done.stderr
+    assert "no-such-python" in done.stderr
+
+
+def test_the_active_environment_is_used_as_it_is(checkout):
+    done = launch("annotate", "--help", root=checkout, FOCUSCLIP_ENV="active", PYTHONPATH=str(REPOSITORY))
+    assert not (checkout / ".venv").exists()
+    assert "describe" in done.stdout
