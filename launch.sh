@@ -63,7 +63,7 @@ install() {
   extra=$(accelerator)
   echo "Installing $(basename "$1") for $extra into $("$python" -c 'import sys; print(sys.prefix)') …" >&2
   local packages=(-r "$1")
-  [[ $extra == cpu ]] || packages+=("jax[$extra]")
+  [[ $1 == *-dev.txt || $extra == cpu ]] || packages+=("jax[$extra]")
   "$python" -m pip install --disable-pip-version-check "${packages[@]}" >&2 ||
     fail "pip could not install $(basename "$1"); its message is above"
 }
@@ -78,7 +78,7 @@ ensure() {
   local venv=$root/.venv stamp wanted
   python=$venv/bin/python
   stamp=$venv/$(basename "$1").installed
-  wanted="$(accelerator) $(cat "$root/requirements.txt" "$1" | cksum)"
+  wanted="$(accelerator) $(cksum <"$1")"
   if [[ -x $python && -f $stamp && $(<"$stamp") == "$wanted" ]]; then return; fi
   if [[ ! -x $python ]]; then
     local base
@@ -114,6 +114,7 @@ case $verb in
     exec "$python" -m annotation "$@"
     ;;
   test)
+    ensure "$root/requirements.txt"
     ensure "$root/requirements-dev.txt"
     marks=(-m "not slow")
     if [[ ${1:-} == --slow ]]; then marks=(); shift; fi
@@ -121,6 +122,7 @@ case $verb in
     exec "$python" -m pytest "${marks[@]}" "$@"
     ;;
   lint)
+    ensure "$root/requirements.txt"
     ensure "$root/requirements-dev.txt"
     cd "$root"
     "$python" -m ruff check .

@@ -7,71 +7,34 @@ batch, so that a run stopped anywhere goes on exactly as if it had not been stop
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
-import pathlib
 import signal
 import threading
-import time
 
 import jax
-import numpy as np
-import optax
 from flax import nnx
-from jax.sharding import Mesh
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from focusclip_jax import config as configs
 from focusclip_jax import optimizer as optimizers
-from focusclip_jax import pictures, sharding, state
-from focusclip_jax import workdir as workdirs
+from focusclip_jax import pictures, state
 from focusclip_jax.checkpoint import Checkpoints
-from focusclip_jax.data.loader import LoaderSettings, train_batches
-from focusclip_jax.data.shards import Shards
-from focusclip_jax.data.text import Tokenizer, TokenTable, names_a_file
-from focusclip_jax.encoder import Encoder
+from focusclip_jax.data.loader import train_batches
 from focusclip_jax.errors import UserError
-from focusclip_jax.evaluate import Benchmark, Outcome
-from focusclip_jax.evaluation import report, tasks, training_text
-from focusclip_jax.models.focusclip import Architecture
+from focusclip_jax.evaluate import Outcome
+from focusclip_jax.evaluation import report
+from focusclip_jax.meter import Meter
+from focusclip_jax.run import Run, loader_settings, set_up
 from focusclip_jax.state import TrainState
 from focusclip_jax.step import make_train_step, make_view_step, put
-from focusclip_jax.validation import Validation
 from focusclip_jax.weights.load import starting_values
-from focusclip_jax.workdir import MetricsLog, Workdir
+from focusclip_jax.workdir import MetricsLog
 
 
 def main(arguments: list[str]) -> None:
+    """Train from where the workdir is, evaluate, print the table and draw the pictures."""
     configs.define_flags()
     config, root = configs.parse(arguments)
-    run(config, root)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Everything that is fixed before the first step."""
-
-    config: ConfigDict
-    workdir: Workdir
-    mesh: Mesh
-    shards: Shards
-    table: TokenTable
-    validation: Validation | None
-    tokenizer: Tokenizer
-    training_text: training_text.TrainingText
-    benchmark: Benchmark
-    architecture: Architecture
-    graph: nnx.GraphDef
-    optimizer: optax.GradientTransformation
-    abstract: TrainState
-
-    def encoder(self, params) -> Encoder:
-        return Encoder(self.graph, params, self.architecture, self.tokenizer)
-
-
-def run(config: ConfigDict, root: pathlib.Path) -> None:
-    """Train from where the workdir is, evaluate, print the table and draw the pictures."""
     this = set_up(config, root)
     checkpoints = Checkpoints(this.workdir.checkpoints, config.keep_checkpoints)
     with contextlib.closing(checkpoints):
@@ -82,97 +45,6 @@ def run(config: ConfigDict, root: pathlib.Path) -> None:
         print(f"Stopped and saved at step {int(current.step)}; the same command goes on from there.")
         return
     finish(this, log, current)
-
-
-def set_up(config: ConfigDict, root: pathlib.Path) -> Run:
-    """Open the data, settle the tokenizer, describe the model; record or check all of it in the workdir."""
-    check_inputs(config)
-    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
-    sharding.check_batch(config.batch_size, mesh)
-    shards = Shards.open(config.data.train, "train")
-    workdir = workdirs.create(root)
-    tokenizer = settle_tokenizer(config, workdir, shards)
-    workdirs.begin(workdir, config, shards.fingerprint(), tokenizer.hash)
-    tokenizer.save(workdir.tokenizer)
-    architecture = state.architecture(config, tokenizer.vocab_size)
-    graph = state.graph_of(architecture)
-    optimizer = optimizers.make(config.optimizer, config.steps)
-    benchmark = Benchmark.open(config.evaluation.tasks, pathlib.Path(config.evaluation.data_dir))
-    for sentence in benchmark.absent:
-        print(sentence)
-    return Run(
-        config=config,
-        workdir=workdir,
-        mesh=mesh,
-        shards=shards,
-        table=TokenTable.build(shards, tokenizer, config.text.context, workdir.cache),
-        validation=open_validation(config, workdir, tokenizer, graph, mesh),
-        tokenizer=tokenizer,
-        training_text=settle_training_text(workdir, shards),
-        benchmark=benchmark,
-        architecture=architecture,
-        graph=graph,
-        optimizer=optimizer,
-        abstract=state.abstract(architecture, optimizer, mesh),
-    )
-
-
-def open_validation(
-    config: ConfigDict, workdir: Workdir, tokenizer: Tokenizer, graph, mesh
-) -> Validation | None:
-    """The held-back shards that the config names, if any."""
-    if not config.data.validation:
-        return None
-    shards = Shards.open(config.data.validation, "validation")
-    table = TokenTable.build(shards, tokenizer, config.text.context, workdir.cache)
-    return Validation(shards, table, loader_settings(config), graph, mesh, config)
-
-
-def check_inputs(config: ConfigDict) -> None:
-    """Raise UserError that names every missing input of the config and the command that gets it."""
-    lacking = []
-    where = config.data.train
-    if not where or ("*" not in where and not pathlib.Path(where).exists()):
-        lacking.append(f"no shards at --config.data.train={where} (get them: {config.data.how_to_get})")
-    tokenizer = config.text.tokenizer
-    if names_a_file(tokenizer) and not pathlib.Path(tokenizer).is_file():
-        lacking.append(
-            f"no vocabulary at --config.text.tokenizer={tokenizer} (get it: {config.text.how_to_get}; "
-            "or train one on the captions: --config.text.tokenizer=)"
-        )
-    for tower in ("image", "text"):
-        path = config.weights[tower]
-        if path != "none" and not pathlib.Path(path).exists():
-            how = config.weights.how_to_get[tower]
-            lacking.append(
-                f"no weights at --config.weights.{tower}={path} (get them: {how}; "
-                f"or start from random ones: --config.weights.{tower}=none)"
-            )
-    if lacking:
-        raise UserError("; ".join(lacking))
-
-
-def settle_tokenizer(config: ConfigDict, workdir: Workdir, shards: Shards) -> Tokenizer:
-    """The tokenizer that the config names; "" is one trained on the captions, kept in the workdir."""
-    if config.text.tokenizer:
-        return Tokenizer.load(config.text.tokenizer)
-    if workdir.tokenizer.exists():
-        return Tokenizer.load(workdir.tokenizer)
-    captions = (caption for i in range(len(shards)) for caption in shards.read(i).captions)
-    return Tokenizer.train(captions, config.text.vocabulary)
-
-
-def settle_training_text(workdir: Workdir, shards: Shards) -> training_text.TrainingText:
-    """What the training captions and activities say, for calling classes seen or unseen."""
-    names = tasks.class_names()
-    if workdir.training_text.exists():
-        known = training_text.read(workdir.training_text)
-        if known.answers(names):
-            return known
-    examples = (shards.read(i) for i in range(len(shards)))
-    text = training_text.collect((t for e in examples for t in (e.activity, *e.captions)), names)
-    training_text.write(workdir.training_text, text)
-    return text
 
 
 def start(this: Run, checkpoints: Checkpoints) -> TrainState:
@@ -238,63 +110,6 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
                 break
     checkpoints.wait()
     return current
-
-
-def loader_settings(config: ConfigDict) -> LoaderSettings:
-    return LoaderSettings(
-        batch_size=config.batch_size,
-        image_size=(config.data.image_size, config.data.image_size),
-        captions=config.data.captions,
-        text_lengths=config.text.buckets,
-        seed=config.seed,
-        crop_area=config.data.crop_area,
-        crop_aspect=config.data.crop_aspect,
-        flip=config.data.flip,
-        threads=config.data.threads,
-        workers=config.data.workers,
-    )
-
-
-class Meter:
-    """Means of the metrics since the last reading, and how fast the steps went."""
-
-    def __init__(self, batch_size: int):
-        self._batch_size = batch_size
-        self._metrics: list[dict[str, jax.Array]] = []
-        self._waited = 0.0
-        self._since = time.perf_counter()
-
-    @contextlib.contextmanager
-    def waiting(self):
-        begin = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - begin
-
-    def add(self, metrics: dict[str, jax.Array]) -> None:
-        self._metrics.append(metrics)
-
-    def wait_for_step_before(self) -> None:
-        """Keep one step running and one queued: enough for a busy device, few enough to stop promptly."""
-        if len(self._metrics) > 1:
-            jax.block_until_ready(self._metrics[-2])
-
-    def read(self) -> dict[str, float]:
-        """Waits for the device; then means over the steps added, and seconds per step."""
-        fetched = jax.device_get(self._metrics)
-        steps = len(fetched)
-        seconds = time.perf_counter() - self._since
-        values = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
-        speed = {
-            "step_seconds": seconds / steps,
-            "images_per_second": steps * self._batch_size / seconds,
-            "data_wait": self._waited / seconds,
-        }
-        self._metrics, self._waited, self._since = [], 0.0, time.perf_counter()
-        return values | speed
-
-    def leave_out_pause(self) -> None:
-        """Start the clock again after saving or evaluating, whose time is not the steps' time."""
-        self._since = time.perf_counter()
 
 
 def check_finite(values: dict[str, float], step: int, checkpoints: Checkpoints) -> None:

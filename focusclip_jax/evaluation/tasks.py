@@ -17,6 +17,7 @@ class Task:
     kind: "activity", "age" or "emotion"; the macro-average is taken over kinds.
     prompts: for each class, in the order of `classes`, one or more texts.
     k: an answer counts as right if the label is among the k most similar classes.
+    synthetic: the images are drawn, not photographed; the results table says so.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Task:
     k: int
     split: str
     source: str
+    synthetic: bool = False
 
     def __post_init__(self):
         if len(self.prompts) != len(self.classes) or len(set(self.classes)) != len(self.classes):
@@ -190,7 +192,8 @@ FIGURES = Task(
     prompts=tuple((f"One person is {name}.",) for name in FIGURES_TRAINED),
     k=1,
     split="test",
-    source="synthetic: the embedded procedural people, trained activities",
+    source="the embedded procedural people, trained activities",
+    synthetic=True,
 )
 
 FIGURES_HELD_OUT = Task(
@@ -201,7 +204,8 @@ FIGURES_HELD_OUT = Task(
     prompts=tuple(FIGURES_HELD_OUT_POSES.values()),
     k=1,
     split="test",
-    source="synthetic: the embedded procedural people, held-out activities by pose description",
+    source="the embedded procedural people, held-out activities by pose description",
+    synthetic=True,
 )
 
 TASKS = {task.name: task for task in (FIGURES, FIGURES_HELD_OUT, STANFORD40, UTKFACE_AGE, FER2013)}

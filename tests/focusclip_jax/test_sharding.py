@@ -17,8 +17,8 @@ from focusclip_jax.data.loader import train_batches
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.data.text import Tokenizer, TokenTable
 from focusclip_jax.errors import UserError
+from focusclip_jax.run import loader_settings
 from focusclip_jax.step import make_train_step, put
-from focusclip_jax.train import loader_settings
 
 
 def small_config():

@@ -1,5 +1,6 @@
 """Readers of evaluation data sets in their own on-disk layouts, one module each."""
 
+import dataclasses
 from pathlib import Path
 
 from focusclip_jax.evaluation.datasets import fer2013, shards, stanford40, utkface
@@ -14,7 +15,8 @@ def load(task: Task, data_dir: Path) -> EvaluationSet:
     root = data_dir / task.dataset
     if task.dataset in _PHOTOGRAPHS:
         return _PHOTOGRAPHS[task.dataset].load(root)
-    return shards.load(root, task.classes, task.split)
+    packed = shards.load(root, task.classes, task.split)
+    return dataclasses.replace(packed, source=f"synthetic; {packed.source}") if task.synthetic else packed
 
 
 def absent(task: Task, data_dir: Path) -> str | None:
