@@ -179,7 +179,9 @@ def curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         ax.set_xlabel("step")
         ax.locator_params(axis="x", nbins=4)
         ax.grid(axis="y")
-        if len(wanted) > 1:
+        if len(wanted) > 3:  # many lines leave no room inside
+            ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=1)
+        elif len(wanted) > 1:
             ax.legend(fontsize=8)
     for ax in axes[len(panels) :]:
         ax.remove()
