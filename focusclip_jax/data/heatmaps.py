@@ -26,12 +26,17 @@ PARTS = {
     "left lower leg": (4, 5, 3),
     "right lower leg": (1, 0, 2),
 }
-_MEMBERS = np.array([[j in joints for j in range(schema.JOINT_COUNT)] for joints in PARTS.values()])
+_MOST = max(map(len, PARTS.values()))
+# (10, 6): the joints of each part, the first one repeated to fill the row.
+_JOINTS = np.array([(*joints, *joints[:1] * (_MOST - len(joints))) for joints in PARTS.values()])
+# (16, 10): whether a joint belongs to a part.
+_MEMBERS = np.array(
+    [[j in joints for joints in PARTS.values()] for j in range(schema.JOINT_COUNT)], np.float32
+)
 
 MIN_HALF_AXIS = 0.5  # pixels of the photograph; the 2023 code divides by zero here
-_NEGLIGIBLE = np.float32(
-    -30
-)  # exponents below it are raised to it: e^-30 is nothing, but denormal numbers are slow
+# Exponents below it are raised to it: e^-30 is nothing, but denormal numbers are slow.
+_NEGLIGIBLE = np.float32(-30)
 
 
 def original_joints(joints: np.ndarray, stored: tuple[int, int], original: tuple[int, int]) -> np.ndarray:
@@ -51,12 +56,11 @@ def ellipses(joints: np.ndarray, visibility: np.ndarray) -> tuple[np.ndarray, np
     truncated to whole pixels and centre and half-axes are floored; a joint may lie outside the image.
     A half-axis is at least `MIN_HALF_AXIS`.
     """
-    used = _MEMBERS & (np.asarray(visibility) != schema.MISSING)[:, None, :]  # (P, 10, 16)
-    drawn = used.sum(-1) >= 2
-    used = used[drawn][:, None, :]  # (G, 1, 16)
-    pixels = np.trunc(joints).swapaxes(1, 2)[np.nonzero(drawn)[0]]  # (G, 2, 16)
-    low = np.where(used, pixels, np.inf).min(-1)
-    high = np.where(used, pixels, -np.inf).max(-1)
+    seen = np.asarray(visibility) != schema.MISSING
+    drawn = seen.astype(np.float32) @ _MEMBERS >= 2  # (P, 10)
+    pixels = np.where(seen[..., None], np.trunc(joints), np.nan)[:, _JOINTS]  # (P, 10, 6, 2)
+    low = np.fmin.reduce(pixels, axis=2)[drawn]  # fmin and fmax pass over NaN
+    high = np.fmax.reduce(pixels, axis=2)[drawn]
     return np.floor((low + high) / 2), np.maximum(np.floor((high - low) / 2), MIN_HALF_AXIS)
 
 
@@ -72,7 +76,7 @@ def render(joints: np.ndarray, visibility: np.ndarray, view: View, size: tuple[i
     if view.mirrored:
         columns = columns[:, ::-1]
     heatmap = _product(rows, columns)
-    return np.minimum(heatmap, np.float32(1), out=heatmap)
+    return np.clip(heatmap, 0, 1, out=heatmap)
 
 
 # OpenBLAS starts threads above 2^18 multiplications, and they wait by spinning: beside a busy training
