@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from focusclip_jax import config as configs
-from focusclip_jax import optimizer, sharding, state, train
+from focusclip_jax import optimizer, run, sharding, state
 from focusclip_jax.errors import UserError
 from focusclip_jax.step import make_train_step
 
@@ -92,7 +92,7 @@ def test_the_baseline_differs_from_focusclip_in_the_highlighted_view_alone(size)
 def test_everything_that_is_missing_is_named_with_its_command_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
-        train.check_inputs(load("focusclip_b16"))
+        run.check_inputs(load("focusclip_b16"))
     sentence = str(error.value)
     assert "\n" not in sentence
     for lacking, command in (
@@ -110,4 +110,4 @@ def test_the_full_size_starts_from_random_weights_on_any_shards(tmp_path):
     config.data.train = str(tmp_path)
     config.weights.image = config.weights.text = "none"
     config.text.tokenizer = ""
-    train.check_inputs(config)
+    run.check_inputs(config)
