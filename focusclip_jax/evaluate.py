@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import pathlib
 from collections.abc import Sequence
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from focusclip_jax import config as configs
 from focusclip_jax import optimizer, sharding, state
@@ -62,7 +65,7 @@ def load_encoder(workdir: workdirs.Workdir, step: int | None = None) -> tuple[En
     """The model of a workdir at a step (None: the newest), and the step. Needs no heatmaps and no shards."""
     config = configs.from_json(workdir.config)
     tokenizer = Tokenizer.load(workdir.tokenizer)
-    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
+    mesh = mesh_here(config.mesh.fsdp)
     architecture = state.architecture(config, tokenizer.vocab_size)
     abstract = state.abstract(architecture, optimizer.make(config.optimizer, config.steps), mesh)
     checkpoints = Checkpoints(workdir.checkpoints)
@@ -70,6 +73,12 @@ def load_encoder(workdir: workdirs.Workdir, step: int | None = None) -> tuple[En
     checkpoints.close()
     encoder = Encoder(state.graph_of(architecture), restored.params, architecture, tokenizer)
     return encoder, int(restored.step)
+
+
+def mesh_here(fsdp: int) -> Mesh:
+    """A mesh of the devices that are here, split as finely as training's and these devices allow."""
+    devices = jax.device_count()
+    return sharding.make_mesh(-1, devices if fsdp == -1 else math.gcd(fsdp, devices))
 
 
 def main(arguments: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import random
+import shutil
 import signal
 import time
 
@@ -18,6 +19,7 @@ from focusclip_jax import workdir as workdirs
 from focusclip_jax.checkpoint import Checkpoints
 from focusclip_jax.data.text import Tokenizer
 from focusclip_jax.errors import UserError
+from focusclip_jax.evaluate import mesh_here
 
 STEPS = 24
 
@@ -114,6 +116,26 @@ def test_offline_evaluation_gives_the_numbers_of_the_loop(finished, run_module):
     in_loop = json.loads((root / "evaluation" / f"step-{STEPS:06d}.json").read_text())
     offline = json.loads(pathlib.Path(done.stdout.splitlines()[-1]).read_text())
     assert offline == in_loop
+
+
+def test_a_run_is_evaluated_on_another_number_of_devices(finished, run_module, tmp_path):
+    """Trained on one device here; evaluated on four, with another order of float32 sums."""
+    root = pathlib.Path(shutil.copytree(finished[0], tmp_path / "run"))
+    devices = "--xla_force_host_platform_device_count=4"
+    done = run_module("focusclip_jax", "evaluate", f"--workdir={root}", "--tasks=figures", XLA_FLAGS=devices)
+    assert done.returncode == 0, done.stderr
+    one = json.loads((root / "evaluation" / f"step-{STEPS:06d}.json").read_text())[0]
+    four = json.loads(pathlib.Path(done.stdout.splitlines()[-1]).read_text())[0]
+    assert one["n"] == four["n"] == 32
+    assert abs(one["accuracy"] - four["accuracy"]) <= 1 / 32
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "expected"), [(1, (8, 1)), (4, (2, 4)), (16, (1, 8)), (3, (8, 1)), (-1, (1, 8))]
+)
+def test_evaluation_takes_a_mesh_that_fits_the_devices_that_are_here(fsdp, expected):
+    mesh = mesh_here(fsdp)
+    assert (mesh.shape["data"], mesh.shape["fsdp"]) == expected
 
 
 def test_starting_a_finished_run_again_trains_nothing_and_reports_the_same(finished, run_module, arguments):
