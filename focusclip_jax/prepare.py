@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
 import shlex
 import subprocess
@@ -24,10 +23,9 @@ def run(config: ConfigDict) -> None:
     if not commands or config.data.train not in outputs:
         return
     wanted = "\n".join(commands) + "\n"
-    stamp = (
-        pathlib.Path(config.data.train) / f"prepared-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}.txt"
-    )
-    if stamp.exists():
+    # One stamp: other commands for the same folder replace what these made.
+    stamp = pathlib.Path(config.data.train) / "prepared.txt"
+    if stamp.exists() and stamp.read_text() == wanted:
         return
     for command in commands:
         print(f"annotate {command}", file=sys.stderr, flush=True)

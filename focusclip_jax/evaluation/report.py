@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from focusclip_jax.errors import UserError
+from focusclip_jax.evaluation.tasks import TASKS
 from focusclip_jax.evaluation.zero_shot import Result
 from focusclip_jax.files import write_text
 
@@ -105,6 +106,8 @@ def compare(workdirs: Sequence[Path]) -> str:
         parts.append(_pipes([("setting", *labels), *settings]))
     rows = [(label, row) for label, of_run in zip(labels, results, strict=True) for row in of_run]
     order = list(dict.fromkeys((row.task, row.rows) for _, row in rows))
+    known = list(TASKS)  # as the results table of a run lists them
+    order.sort(key=lambda row: known.index(row[0]) if row[0] in known else len(known))
     rows.sort(key=lambda pair: order.index((pair[1].task, pair[1].rows)))
     if rows:
         parts.append(_pipes([("run", *HEADER), *((label, *_cells(row)) for label, row in rows)]))

@@ -133,9 +133,9 @@ def test_runs_side_by_side(tmp_path):
     assert cells[0][2] == ["1", str(a), "200", "0123456789 + changes", "2 × cpu:cpu"]
     assert cells[1][2:] == [["name", '"focus"', '"clip"'], ["loss.focus_text", "1.0", "0.0"]]
     assert [row[:3] for row in cells[2][2:]] == [
+        ["2", "utkface_age", "5 unseen"],  # in the order of the tasks
         ["1", "fer2013", "7 unseen"],
         ["2", "fer2013", "7 unseen"],
-        ["2", "utkface_age", "5 unseen"],
     ]
     assert "has no" not in text
     assert "do not compare" not in text
