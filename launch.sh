@@ -34,10 +34,14 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 fail() { echo "error: $*" >&2; exit 2; }
 
-# cpu, cuda13 or tpu: the extra of the jax package to install.
+# cpu, cuda12, cuda13 or tpu: the extra of the jax package to install. The driver decides between the CUDAs.
 accelerator() {
   if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
-    echo cuda13
+    if [[ $(nvidia-smi) =~ CUDA\ (UMD\ )?Version:\ *([0-9]+) ]] && ((BASH_REMATCH[2] < 13)); then
+      echo cuda12
+    else
+      echo cuda13
+    fi
   elif compgen -G "/dev/accel[0-9]*" >/dev/null || { compgen -G "/dev/vfio/[0-9]*" >/dev/null && [[ -n ${TPU_NAME:-} ]]; }; then
     echo tpu
   else

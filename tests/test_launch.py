@@ -87,6 +87,24 @@ def test_a_python_that_is_too_old_or_absent_is_one_sentence(checkout):
     assert "no-such-python" in done.stderr
 
 
+@pytest.mark.parametrize(("version", "expected"), [("12.4", "cuda12"), ("13.0", "cuda13"), ("", "cuda13")])
+def test_the_cuda_of_the_driver_is_chosen(checkout, tmp_path, version, expected):
+    """With an `nvidia-smi` that answers as a driver of that version does. What pip then does is not looked at."""
+    answer = (
+        f"| NVIDIA-SMI 550.54   Driver Version: 550.54   CUDA Version: {version} |" if version else "no table"
+    )
+    fake = tmp_path / "bin" / "nvidia-smi"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    fake.chmod(0o755)
+    (checkout / "requirements.txt").write_text("no-such-package-for-this-test==0\n")
+    path = f"{fake.parent}:{os.environ['PATH']}"
+    done = launch("setup", root=checkout, PATH=path, PIP_NO_INDEX="1")
+    assert f"Installing requirements.txt for {expected} " in done.stderr
+    assert done.returncode == 2
+    assert "error: pip could not install requirements.txt" in done.stderr
+
+
 def test_the_active_environment_is_used_as_it_is(checkout):
     done = launch("annotate", "--help", root=checkout, FOCUSCLIP_ENV="active", PYTHONPATH=str(REPOSITORY))
     assert not (checkout / ".venv").exists()
