@@ -89,10 +89,8 @@ def test_a_python_that_is_too_old_or_absent_is_one_sentence(checkout):
 
 @pytest.mark.parametrize(("version", "expected"), [("12.4", "cuda12"), ("13.0", "cuda13"), ("", "cuda13")])
 def test_the_cuda_of_the_driver_is_chosen(checkout, tmp_path, version, expected):
-    """With an `nvidia-smi` that answers as a driver of that version does. What pip then does is not looked at."""
+    """A stand-in `nvidia-smi` answers as a driver of that version; what pip then does is not looked at."""
     answer = f"| Driver Version: 550.54   CUDA Version: {version} |" if version else "no table"
-        f"| NVIDIA-SMI 550.54   Driver Version: 550.54   CUDA Version: {version} |" if version else "no table"
-    )
     fake = tmp_path / "bin" / "nvidia-smi"
     fake.parent.mkdir()
     fake.write_text(f"#!/bin/sh\necho '{answer}'\n")
