@@ -114,16 +114,20 @@ def write_manifest(directory: pathlib.Path) -> None:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
-    write_text(directory / MANIFEST, json.dumps(entries, indent=1) + "\n")
+    write_text(directory / MANIFEST, json.dumps({"files": entries, "crc32c": _own(entries)}, indent=1) + "\n")
 
 
 def verify(directory: pathlib.Path) -> None:
     """Raise UserError, naming the file, unless every file is exactly what the manifest says."""
     manifest = directory / MANIFEST
     try:
-        entries = json.loads(manifest.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{manifest}: unreadable ({error})") from None
+        content = json.loads(manifest.read_text())
+        entries = content["files"]
+        intact = content["crc32c"] == _own(entries)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{manifest}: unreadable ({error!r})") from None
+    if not intact:
+        raise UserError(f"{manifest}: its content is not what was written (CRC32C differs)")
     present = {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()} - {MANIFEST}
     for name in sorted(present ^ set(entries)):
         state = "not in the manifest" if name in present else "missing"
@@ -134,6 +138,11 @@ def verify(directory: pathlib.Path) -> None:
             raise UserError(f"{path}: {path.stat().st_size} bytes, but {entry['size']} were written")
         if _crc32c(path) != entry["crc32c"]:
             raise UserError(f"{path}: its bytes are not the ones that were written (CRC32C differs)")
+
+
+def _own(entries: dict) -> int:
+    """Checksum of the manifest itself: a bit may flip there too."""
+    return google_crc32c.value(json.dumps(entries, sort_keys=True).encode())
 
 
 def _crc32c(path: pathlib.Path) -> int:

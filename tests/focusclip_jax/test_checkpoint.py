@@ -67,6 +67,19 @@ def test_one_flipped_bit_in_any_file_is_found_and_the_last_good_step_named(copy)
     jax.tree.map(np.testing.assert_array_equal, restore(copy), STATE)
 
 
+def test_a_flipped_bit_anywhere_in_the_manifest_is_found(copy):
+    path = copy / "20" / MANIFEST
+    good = path.read_bytes()
+    for position in range(len(good)):
+        bad = bytearray(good)
+        bad[position] ^= 1
+        path.write_bytes(bad)
+        with pytest.raises(UserError, match=MANIFEST):
+            verify(copy / "20")
+    path.write_bytes(good)
+    verify(copy / "20")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "missing", "added"])
 def test_other_damage_is_found(copy, damage):
     path = max((copy / "20").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
