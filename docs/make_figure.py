@@ -7,6 +7,7 @@ import io
 import pathlib
 
 import numpy as np
+import PIL.Image
 
 from annotation.describers import geometry
 from annotation.sources.figures import Figures, generate
@@ -50,7 +51,11 @@ def main():
         print(index, packed.activity, "|", text)
         whole = augment.whole(SIZE, SIZE)
         views[packed.activity] = pictures.focus_view(packed, whole, (SIZE, SIZE), alpha=0.5)
-    plots.focus_figure(pathlib.Path("docs/figures/focus.png"), views)
+    path = plots.focus_figure(pathlib.Path("docs/figures/focus.png"), views)
+    # Half the pixels: enough for a README, and half the bytes. A palette would show bands in the heatmap.
+    image = PIL.Image.open(path).convert("RGB")
+    image.thumbnail((1200, 1200), PIL.Image.Resampling.LANCZOS)
+    image.save(path, optimize=True)
 
 
 if __name__ == "__main__":
