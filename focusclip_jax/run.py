@@ -20,6 +20,7 @@ from focusclip_jax.encoder import Encoder
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluate import Benchmark
 from focusclip_jax.evaluation import tasks, training_text
+from focusclip_jax.files import write_text
 from focusclip_jax.models.focusclip import Architecture
 from focusclip_jax.state import TrainState
 from focusclip_jax.validation import Validation
@@ -64,12 +65,18 @@ def set_up(config: ConfigDict, root: pathlib.Path) -> Run:
     benchmark = Benchmark.open(config.evaluation.tasks, pathlib.Path(config.evaluation.data_dir))
     for sentence in benchmark.absent:
         print(sentence)
+    abstract = state.abstract(architecture, optimizer, mesh)
+    write_text(workdir.parameters, sharding.table(abstract.params, mesh) + "\n")
+    table = TokenTable.build(shards, tokenizer, config.text.context, workdir.cache)
+    if table.at_limit:
+        limit = config.text.context
+        print(f"{table.at_limit:,} captions reach text.context={limit}: their ends may be cut off.")
     return Run(
         config=config,
         workdir=workdir,
         mesh=mesh,
         shards=shards,
-        table=TokenTable.build(shards, tokenizer, config.text.context, workdir.cache),
+        table=table,
         validation=open_validation(config, workdir, tokenizer, graph, mesh),
         tokenizer=tokenizer,
         training_text=settle_training_text(workdir, shards),
@@ -77,7 +84,7 @@ def set_up(config: ConfigDict, root: pathlib.Path) -> Run:
         architecture=architecture,
         graph=graph,
         optimizer=optimizer,
-        abstract=state.abstract(architecture, optimizer, mesh),
+        abstract=abstract,
     )
 
 

@@ -1,6 +1,7 @@
 """The folder of one run: what it was started with, what it logged, and whether it may be resumed.
 
-config.json, run.json, tokenizer.json, training_text.json, metrics.jsonl, checkpoints/, evaluation/, plots/
+config.json, run.json, tokenizer.json, training_text.json, parameters.txt (shapes and shardings),
+metrics.jsonl, checkpoints/, evaluation/, plots/
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class Workdir:
     @property
     def training_text(self) -> pathlib.Path:
         return self.root / "training_text.json"
+
+    @property
+    def parameters(self) -> pathlib.Path:
+        return self.root / "parameters.txt"
 
     @property
     def metrics(self) -> pathlib.Path:
@@ -107,9 +112,11 @@ def _check_resume(workdir: Workdir, config: ConfigDict, fingerprint: str, tokeni
     }
     structural = (
         "model.",
-        "weights.",
+        "weights.image",
+        "weights.text",
         "data.image_size",
         "text.context",
+        "text.vocabulary",
         "loss.kind",
         "optimizer.name",
         "seed",

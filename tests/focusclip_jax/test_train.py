@@ -90,6 +90,8 @@ def test_a_run_leaves_everything_that_a_table_of_results_needs(finished):
     run = json.loads((root / "run.json").read_text())
     assert {"commit", "dirty", "packages", "devices", "seed", "shards", "tokenizer"} <= run.keys()
     assert json.loads((root / "config.json").read_text())["steps"] == STEPS
+    assert "params" not in (table := (root / "parameters.txt").read_text())
+    assert "image/blocks/qkv_kernel" in table
     rows = metrics(root)
     assert [row["step"] for row in rows if "loss" in row] == list(range(4, STEPS + 1, 4))
     assert rows[-1].keys() >= {
