@@ -2,7 +2,7 @@
 
     ./launch.sh --config=configs/focusclip_photos.py --config.data.train=DIR --config.evaluation.data_dir=DIR
 
-Hardware: 2 CPU cores. Time: about 20 minutes (docs/photographs.md).
+Hardware: 2 CPU cores, under 2 GB of memory (1.6 at most). Time: about 20 minutes (docs/photographs.md).
 Metric: zero-shot accuracy on Stanford40, UTKFace and FER2013. From scratch on a few thousand photographs
 it is low; the config shows the path, not the paper's numbers: those start from published weights
 (focusclip_b16).
