@@ -27,7 +27,7 @@ def get_config():
     config.text.buckets = (48, 64)
 
     config.model.patch_size = 8
-    config.model.pool = "mean"
+    config.model.image.pool = "mean"
     config.model.embedding = 128
     config.model.unroll = True
     config.model.image.update(depth=4, width=128, heads=4, mlp=512)

@@ -18,6 +18,12 @@ from focusclip_jax.errors import UserError
 
 BASE = {"depth": 12, "width": 768, "heads": 12, "mlp": 3072}  # of ViT-B and of BERT-base
 
+# What both towers can choose; the defaults are ViT's.
+# norm: before ("pre": ViT, CLIP) or after ("post": BERT) each residual branch.
+# activation: "gelu" by the error function, or "quick_gelu", which OpenAI trained CLIP with.
+# projection_bias: of the last linear map, into the joint space; CLIP has none.
+TOWER = {**BASE, "norm": "pre", "norm_epsilon": 1e-6, "activation": "gelu", "projection_bias": True}
+
 
 def default() -> ConfigDict:
     """All settings. A tuple of numbers keeps its length; a tuple of texts may have any."""
@@ -40,6 +46,10 @@ def default() -> ConfigDict:
                 "crop_area": (1.0, 1.0),
                 "crop_aspect": 1.0,
                 "flip": 0.0,
+                # How a whole image becomes square: "stretch" (the 2023 code) or "crop" (CLIP: the short
+                # side to size, then the centre), and by which filter. Training crops use bilinear.
+                "fit": "stretch",
+                "interpolation": "bilinear",
                 "threads": 2,
                 "workers": 0,
             },
@@ -55,11 +65,13 @@ def default() -> ConfigDict:
             },
             "model": {
                 "patch_size": 16,
-                "pool": "class",
                 "embedding": 512,
-                # norm: before ("pre": ViT) or after ("post": BERT) each residual branch.
-                "image": {**BASE, "norm": "pre", "norm_epsilon": 1e-6},
-                "text": {**BASE, "norm": "pre", "norm_epsilon": 1e-6},
+                # pool: "class" (a class token) or "mean" (over patches).
+                # norm_embeddings, patch_bias: CLIP normalises before the first layer and has no patch bias.
+                "image": {**TOWER, "pool": "class", "norm_embeddings": False, "patch_bias": True},
+                # pool: "mean" over a caption's tokens, "mean_padded" over the padding too (the 2023 code)
+                # or "end", the end token (CLIP). causal: a token sees those before it only (CLIP).
+                "text": {**TOWER, "pool": "mean", "causal": False},
                 "focus_tower": "shared",
                 "alpha": "sigmoid",
                 "pixel_mean": (0.5, 0.5, 0.5),
@@ -70,14 +82,25 @@ def default() -> ConfigDict:
                 # Write the layers out instead of looping over them: faster on CPU, slower to compile.
                 "unroll": False,
             },
-            # Published weights to start the towers from: a safetensors file or a folder with
-            # model.safetensors, a ViT in timm's or Hugging Face's names and a BERT; "none" for random ones.
-            "weights": {"image": "none", "text": "none", "how_to_get": {"image": "", "text": ""}},
+            # Published weights to start from: a safetensors file or a folder with one. `clip` is a whole
+            # CLIP in Hugging Face's or open_clip's names; `image` a ViT in timm's or Hugging Face's names
+            # and `text` a BERT. "none": random ones.
+            "weights": {
+                "clip": "none",
+                "image": "none",
+                "text": "none",
+                "how_to_get": {"clip": "", "image": "", "text": ""},
+            },
             "loss": {
                 "kind": "infonce",
                 "image_text": 1.0,
                 "focus_text": 1.0,
                 "focus_image": 0.0,
+                # Where an image has several captions: each a positive of its own, or their average as one.
+                "captions": "positives",
+                # Compare this many parts of the batch one after the other with all of it: 1 / chunks of the
+                # memory for similarities, which are computed once more in the backward pass.
+                "chunks": 1,
             },
             "optimizer": {
                 "name": "adamw",
@@ -85,6 +108,13 @@ def default() -> ConfigDict:
                 "schedule": "cosine",
                 "warmup_steps": 0,
                 "weight_decay": 0.1,
+                # (pattern, rate, decay), searched in a parameter's name, first match wins: factors of
+                # learning_rate and weight_decay. Rate 0 freezes. Every parameter needs a match, every rule
+                # a use.
+                "rules": (
+                    (r"(kernel|token_embedding|position_embedding)$", 1.0, 1.0),
+                    (r"", 1.0, 0.0),
+                ),
                 "b1": 0.9,
                 "b2": 0.98,
                 "momentum": 0.9,
@@ -93,6 +123,8 @@ def default() -> ConfigDict:
             # Devices along each axis; -1 takes the rest.
             "mesh": {"data": -1, "fsdp": 1},
             "batch_size": 256,
+            # Encode the batch in this many parts, one after the other. The loss still compares all of it.
+            "micro_batches": 1,
             "steps": 1000,
             "log_every": 20,
             "evaluate_every": 500,
@@ -111,7 +143,12 @@ def default() -> ConfigDict:
 
 
 CHOICES = {
-    "model.pool": ("class", "mean"),
+    "data.fit": ("stretch", "crop"),
+    "data.interpolation": ("bilinear", "bicubic"),
+    "model.image.pool": ("class", "mean"),
+    "model.text.pool": ("mean", "mean_padded", "end"),
+    "model.image.activation": ("gelu", "quick_gelu"),
+    "model.text.activation": ("gelu", "quick_gelu"),
     "model.image.norm": ("pre", "post"),
     "model.text.norm": ("pre", "post"),
     "model.focus_tower": ("shared", "separate"),
@@ -119,6 +156,7 @@ CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.attention": ("matmul", "xla", "cudnn"),
     "loss.kind": ("infonce", "ntxent", "sigmoid"),
+    "loss.captions": ("positives", "average"),
     "optimizer.name": ("adamw", "sgd"),
     "optimizer.schedule": ("cosine", "constant"),
 }
@@ -208,6 +246,8 @@ def check(config: ConfigDict, base: ConfigDict) -> None:
         raise UserError("--config.loss: every term has weight 0; give at least one a weight")
     for name in (
         "batch_size",
+        "micro_batches",
+        "loss.chunks",
         "steps",
         "log_every",
         "evaluate_every",

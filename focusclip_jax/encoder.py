@@ -19,9 +19,9 @@ class Encoder:
     """
 
     def __init__(self, graph: nnx.GraphDef, params, architecture: Architecture, tokenizer: Tokenizer):
-        self.image_size = architecture.image_size
+        self.image_size = architecture.image.image_size
         self.params = params
-        self._context = architecture.context
+        self._context = architecture.text.context
         self._tokenizer = tokenizer
         self._images, self._texts = _compiled(graph)
 

@@ -19,7 +19,9 @@ from ml_collections import ConfigDict
 
 from focusclip_jax import sharding
 from focusclip_jax.models.focusclip import Architecture, FocusCLIP
+from focusclip_jax.models.text import TextShape
 from focusclip_jax.models.transformer import Shape
+from focusclip_jax.models.vit import ImageShape
 
 
 @jax.tree_util.register_dataclass
@@ -39,17 +41,38 @@ def architecture(config: ConfigDict, vocabulary: int) -> Architecture:
     """The model that a config describes, for a tokenizer of that many entries."""
     model = config.model
 
-    def shape(tower, **other):
-        return Shape(**tower, attention=model.attention, remat=model.remat, unroll=model.unroll, **other)
+    def transformer(tower, causal):
+        return Shape(
+            depth=tower.depth,
+            width=tower.width,
+            heads=tower.heads,
+            mlp=tower.mlp,
+            norm=tower.norm,
+            norm_epsilon=tower.norm_epsilon,
+            activation=tower.activation,
+            causal=causal,
+            attention=model.attention,
+            remat=model.remat,
+            unroll=model.unroll,
+        )
 
     return Architecture(
-        image=shape(model.image),
-        text=shape(model.text),
-        image_size=config.data.image_size,
-        patch_size=model.patch_size,
-        pool=model.pool,
-        vocabulary=vocabulary,
-        context=config.text.context,
+        image=ImageShape(
+            transformer(model.image, causal=False),
+            image_size=config.data.image_size,
+            patch_size=model.patch_size,
+            pool=model.image.pool,
+            norm_embeddings=model.image.norm_embeddings,
+            patch_bias=model.image.patch_bias,
+            projection_bias=model.image.projection_bias,
+        ),
+        text=TextShape(
+            transformer(model.text, causal=model.text.causal),
+            vocabulary=vocabulary,
+            context=config.text.context,
+            pool=model.text.pool,
+            projection_bias=model.text.projection_bias,
+        ),
         embedding=model.embedding,
         focus_tower=model.focus_tower,
         alpha=model.alpha,

@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from focusclip_jax.models import transformer
-from focusclip_jax.models.text import TextTower
-from focusclip_jax.models.vit import ImageTower
+from focusclip_jax.models.text import TextShape, TextTower
+from focusclip_jax.models.vit import ImageShape, ImageTower
 
 IMAGE, TEXT, FOCUS = "image", "text", "focus"
 
@@ -30,8 +29,6 @@ INITIAL_LOG_SCALE = {"infonce": math.log(1 / 0.07), "ntxent": math.log(1 / 0.5),
 class Architecture:
     """Everything that decides a model's parameters and what it computes.
 
-    image, text: the towers' transformers. image_size, patch_size: pixels. context, vocabulary: tokens.
-    pool: "class" or "mean", how the image tower reads out.
     embedding: D of the joint space.
     focus_tower: "shared" (the image tower encodes both views) or "separate".
     alpha: "sigmoid" (α stays in (0, 1)) or "unbounded" (the 2023 code).
@@ -40,13 +37,8 @@ class Architecture:
     dtype: "float32" or "bfloat16" for activations; parameters and losses are float32.
     """
 
-    image: transformer.Shape
-    text: transformer.Shape
-    image_size: int
-    patch_size: int
-    pool: str
-    vocabulary: int
-    context: int
+    image: ImageShape
+    text: TextShape
     embedding: int
     focus_tower: str = "shared"
     alpha: str = "sigmoid"
@@ -61,27 +53,14 @@ class FocusCLIP(nnx.Module):
 
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
         a = self.architecture = architecture
-        self.image = self._image_tower(rngs)
+        self.image = ImageTower(a.image, embedding=a.embedding, rngs=rngs)
         if a.focus_tower == "separate":
-            self.focus = self._image_tower(rngs)
-        self.text = TextTower(
-            a.text, vocabulary=a.vocabulary, context=a.context, embedding=a.embedding, rngs=rngs
-        )
+            self.focus = ImageTower(a.image, embedding=a.embedding, rngs=rngs)
+        self.text = TextTower(a.text, embedding=a.embedding, rngs=rngs)
         # Both start at α = 0.5: sigmoid(0) or the value itself.
         self.alpha_parameter = nnx.Param(jnp.float32(0.0 if a.alpha == "sigmoid" else INITIAL_ALPHA))
         self.log_scale = nnx.Param(jnp.float32(INITIAL_LOG_SCALE[a.loss]))
         self.logit_bias = nnx.Param(jnp.float32(-10.0 if a.loss == "sigmoid" else 0.0))
-
-    def _image_tower(self, rngs):
-        a = self.architecture
-        return ImageTower(
-            a.image,
-            image_size=a.image_size,
-            patch_size=a.patch_size,
-            pool=a.pool,
-            embedding=a.embedding,
-            rngs=rngs,
-        )
 
     @property
     def alpha(self) -> jax.Array:

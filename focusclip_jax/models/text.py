@@ -1,6 +1,8 @@
-"""The text tower: a bidirectional transformer, mean over tokens, linear projection."""
+"""The text tower: a transformer over tokens, pooled and projected into the joint embedding space."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -9,38 +11,66 @@ from flax import nnx
 from focusclip_jax.models.transformer import Shape, Transformer, dense, layer_norm, normal
 
 
+@dataclasses.dataclass(frozen=True)
+class TextShape:
+    """Sizes and variants of a text tower.
+
+    transformer: with norm "post" the token embeddings are normalised and the output is not, as in BERT.
+    vocabulary: rows of the token table. context: the longest text in tokens.
+    pool: "mean" over a text's own tokens, "mean_padded" over the padding as well (the 2023 code: give it
+        one fixed length) or "end", the last token, which is the end token (CLIP).
+    projection_bias: have one; CLIP has none.
+    """
+
+    transformer: Shape
+    vocabulary: int
+    context: int
+    pool: str = "mean"
+    projection_bias: bool = True
+
+
 class TextTower(nnx.Module):
     """Token ids to embeddings (paper section 3.2: BERT-base, linear 768 → 512 with bias).
 
-    The embedding is the mean over a caption's own tokens; the 2023 code averaged the padding too.
-    With `shape.norm == "post"` the token embeddings are normalised first and the output is not, as in BERT.
-    context: the longest caption in tokens.
+    embedding: D of the joint space.
     """
 
-    def __init__(self, shape: Shape, *, vocabulary: int, context: int, embedding: int, rngs: nnx.Rngs):
+    def __init__(self, shape: TextShape, *, embedding: int, rngs: nnx.Rngs):
         self.shape = shape
-        width = shape.width
-        self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (vocabulary, width)))
-        self.position_embedding = nnx.Param(normal(0.01)(rngs.params(), (context, width)))
-        self.blocks = Transformer(shape, rngs=rngs)
+        width = shape.transformer.width
+        self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (shape.vocabulary, width)))
+        self.position_embedding = nnx.Param(normal(0.01)(rngs.params(), (shape.context, width)))
+        self.blocks = Transformer(shape.transformer, rngs=rngs)
         self.norm_scale = nnx.Param(jnp.ones(width))
         self.norm_bias = nnx.Param(jnp.zeros(width))
         self.projection_kernel = nnx.Param(normal(width**-0.5)(rngs.params(), (width, embedding)))
-        self.projection_bias = nnx.Param(jnp.zeros(embedding))
+        if shape.projection_bias:
+            self.projection_bias = nnx.Param(jnp.zeros(embedding))
 
     def __call__(self, tokens: jax.Array, lengths: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """tokens: int32 (B, T), padded at the end; lengths: int32 (B,); dtype to compute in → (B, D)."""
+        first_norm = self.shape.transformer.norm == "post"
         x = self.token_embedding[...][tokens] + self.position_embedding[: tokens.shape[1]]
-        if self.shape.norm == "post":
+        if first_norm:
             x = self._norm(x)
         x = self.blocks(x.astype(dtype), lengths)
-        if self.shape.norm == "pre":
+        if not first_norm:
             x = self._norm(x)
-        x = masked_mean(x, lengths)
-        return dense(x, self.projection_kernel[...], self.projection_bias[...])
+        bias = self.projection_bias[...] if self.shape.projection_bias else None
+        return dense(pooled(x, lengths, self.shape.pool), self.projection_kernel[...], bias)
 
     def _norm(self, x):
-        return layer_norm(x, self.norm_scale[...], self.norm_bias[...], self.shape.norm_epsilon)
+        return layer_norm(x, self.norm_scale[...], self.norm_bias[...], self.shape.transformer.norm_epsilon)
+
+
+def pooled(x: jax.Array, lengths: jax.Array, pool: str) -> jax.Array:
+    """One vector per text: see `TextShape.pool`. (B, T, D), (B,) → (B, D)."""
+    if pool == "mean":
+        return masked_mean(x, lengths)
+    if pool == "mean_padded":
+        return x.mean(axis=1)
+    # A text without tokens fills up an evaluation's last batch; its row is never looked at.
+    return jnp.take_along_axis(x, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)[:, 0]
 
 
 def masked_mean(x: jax.Array, lengths: jax.Array) -> jax.Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,44 +11,70 @@ from flax import nnx
 from focusclip_jax.models.transformer import Shape, Transformer, dense, layer_norm, normal
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageShape:
+    """Sizes and variants of an image tower. The defaults are ViT's; CLIP's are the other choices.
+
+    image_size, patch_size: pixels; the size is a multiple of the patch.
+    pool: "class" (a class token is prepended and read out) or "mean" (mean over patches).
+    norm_embeddings: normalise patches before the first layer. patch_bias, projection_bias: have one.
+    """
+
+    transformer: Shape
+    image_size: int
+    patch_size: int
+    pool: str = "class"
+    norm_embeddings: bool = False
+    patch_bias: bool = True
+    projection_bias: bool = True
+
+
 class ImageTower(nnx.Module):
     """Images to embeddings (paper section 3.2: ViT-B/16, class token, linear 768 → 512 with bias).
 
-    image_size, patch_size: pixels; the size must be a multiple of the patch.
-    pool: "class" (a class token is prepended and read out) or "mean" (mean over patches).
+    embedding: D of the joint space.
     """
 
-    def __init__(
-        self, shape: Shape, *, image_size: int, patch_size: int, pool: str, embedding: int, rngs: nnx.Rngs
-    ):
+    def __init__(self, shape: ImageShape, *, embedding: int, rngs: nnx.Rngs):
         self.shape = shape
-        self.patch_size = patch_size
-        self.pool = pool
-        width = shape.width
-        patches = (image_size // patch_size) ** 2
-        inputs = patch_size * patch_size * 3
+        width = shape.transformer.width
+        patches = (shape.image_size // shape.patch_size) ** 2
+        inputs = shape.patch_size * shape.patch_size * 3
         self.patch_kernel = nnx.Param(normal(inputs**-0.5)(rngs.params(), (inputs, width)))
-        self.patch_bias = nnx.Param(jnp.zeros(width))
-        if pool == "class":
+        if shape.patch_bias:
+            self.patch_bias = nnx.Param(jnp.zeros(width))
+        if shape.pool == "class":
             self.class_embedding = nnx.Param(normal(0.02)(rngs.params(), (width,)))
-        tokens = patches + (pool == "class")
+        tokens = patches + (shape.pool == "class")
         self.position_embedding = nnx.Param(normal(0.02)(rngs.params(), (tokens, width)))
-        self.blocks = Transformer(shape, rngs=rngs)
+        if shape.norm_embeddings:
+            self.embedding_norm_scale = nnx.Param(jnp.ones(width))
+            self.embedding_norm_bias = nnx.Param(jnp.zeros(width))
+        self.blocks = Transformer(shape.transformer, rngs=rngs)
         self.norm_scale = nnx.Param(jnp.ones(width))
         self.norm_bias = nnx.Param(jnp.zeros(width))
         self.projection_kernel = nnx.Param(normal(width**-0.5)(rngs.params(), (width, embedding)))
-        self.projection_bias = nnx.Param(jnp.zeros(embedding))
+        if shape.projection_bias:
+            self.projection_bias = nnx.Param(jnp.zeros(embedding))
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """images: (B, H, W, 3), normalised, in the compute dtype → (B, D)."""
-        x = dense(patchify(images, self.patch_size), self.patch_kernel[...], self.patch_bias[...])
-        if self.pool == "class":
+        shape, epsilon = self.shape, self.shape.transformer.norm_epsilon
+        patches = patchify(images, shape.patch_size)
+        x = dense(patches, self.patch_kernel[...], self.patch_bias[...] if shape.patch_bias else None)
+        if shape.pool == "class":
             first = jnp.broadcast_to(self.class_embedding[...].astype(x.dtype), (x.shape[0], 1, x.shape[-1]))
             x = jnp.concatenate([first, x], axis=1)
-        x = self.blocks(x + self.position_embedding[...].astype(x.dtype))
-        x = layer_norm(x, self.norm_scale[...], self.norm_bias[...], self.shape.norm_epsilon)
-        x = x[:, 0] if self.pool == "class" else x.mean(axis=1)
-        return dense(x, self.projection_kernel[...], self.projection_bias[...])
+        x = x + self.position_embedding[...].astype(x.dtype)
+        if shape.norm_embeddings:
+            x = layer_norm(x, self.embedding_norm_scale[...], self.embedding_norm_bias[...], epsilon)
+        x = self.blocks(x)
+        # Rows are normalised one by one, so the class token can be picked before.
+        x = x[:, 0] if shape.pool == "class" else x
+        x = layer_norm(x, self.norm_scale[...], self.norm_bias[...], epsilon)
+        x = x if shape.pool == "class" else x.mean(axis=1)
+        bias = self.projection_bias[...] if shape.projection_bias else None
+        return dense(x, self.projection_kernel[...], bias)
 
 
 def patchify(images: jax.Array, patch: int) -> jax.Array:

@@ -98,11 +98,11 @@ def starting_values(architecture: Architecture, params, image: str, text: str) -
     """
     values = {}
     if image != NONE:
-        values["image"] = load_image_tower(params["image"], image, architecture.image)
+        values["image"] = load_image_tower(params["image"], image, architecture.image.transformer)
         if "focus" in params:
             values["focus"] = values["image"]
     if text != NONE:
-        values["text"] = load_text_tower(params["text"], text, architecture.text)
+        values["text"] = load_text_tower(params["text"], text, architecture.text.transformer)
     return values
 
 
@@ -117,7 +117,9 @@ def load_image_tower(shapes, path: str, transformer: Shape) -> dict[str, np.ndar
     names = _vit_names(tensors)
     _check_fits(tensors, transformer, "image", norm="pre")
     if "class_embedding" not in shapes:
-        raise UserError(f"--config.model.pool=mean: {tensors.path} has a class token; expected pool=class")
+        raise UserError(
+            f"--config.model.image.pool=mean: {tensors.path} has a class token; expected pool=class"
+        )
     reader = _Reader(tensors, shapes, "model.image")
     pixels, width = shapes["patch_kernel"].shape
     patch = math.isqrt(pixels // 3)

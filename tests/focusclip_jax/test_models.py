@@ -11,24 +11,27 @@ import pytest
 from flax import nnx
 
 from focusclip_jax.models.focusclip import Architecture, FocusCLIP
-from focusclip_jax.models.transformer import Shape
-from focusclip_jax.models.vit import patchify
+from focusclip_jax.models.text import TextShape
+from focusclip_jax.models.transformer import Shape, Transformer
+from focusclip_jax.models.vit import ImageShape, patchify
 
 TOWER = Shape(depth=2, width=32, heads=4, mlp=64)
-SMALL = Architecture(
-    image=TOWER,
-    text=TOWER,
-    image_size=16,
-    patch_size=8,
-    pool="class",
-    vocabulary=50,
-    context=24,
-    embedding=16,
-)
+IMAGE = ImageShape(TOWER, image_size=16, patch_size=8)
+TEXT = TextShape(TOWER, vocabulary=50, context=24)
+SMALL = Architecture(image=IMAGE, text=TEXT, embedding=16)
 
 
 def model(**changes) -> FocusCLIP:
     return FocusCLIP(dataclasses.replace(SMALL, **changes), rngs=nnx.Rngs(0))
+
+
+def with_layers(**changes) -> FocusCLIP:
+    """The model with both towers' layers changed."""
+    layers = dataclasses.replace(TOWER, **changes)
+    return model(
+        image=dataclasses.replace(IMAGE, transformer=layers),
+        text=dataclasses.replace(TEXT, transformer=layers),
+    )
 
 
 @pytest.fixture
@@ -95,24 +98,67 @@ def test_padding_does_not_change_a_text(batch):
     assert np.abs(m.encode_text(short, length) - m.encode_text(changed, length)).max() > 1e-3
 
 
-@pytest.mark.parametrize("change", [{"norm": "post"}, {"remat": True}])
+def text_model(**changes) -> FocusCLIP:
+    return model(text=dataclasses.replace(TEXT, **changes))
+
+
+def test_a_causal_text_is_read_at_its_end_token():
+    m = text_model(transformer=dataclasses.replace(TOWER, causal=True), pool="end")
+    tokens = np.array([[3, 4, 5, 6, 0, 0]], np.int32)
+    encoded = m.encode_text(tokens, np.array([4], np.int32))
+    np.testing.assert_allclose(encoded, m.encode_text(tokens[:, :4], np.array([4], np.int32)), atol=1e-6)
+    for at, matters in ((0, True), (3, True), (4, False)):
+        changed = tokens.copy()
+        changed[0, at] = 9
+        difference = np.abs(encoded - m.encode_text(changed, np.array([4], np.int32))).max()
+        assert (difference > 1e-3) == matters, f"token {at}"
+
+
+def test_a_causal_token_does_not_see_what_follows():
+    def first_token(tokens):
+        # The mean over one token of a longer text: the rest is there, but must not be looked at.
+        return Transformer(dataclasses.replace(TOWER, causal=True), rngs=nnx.Rngs(0))(tokens)[:, 0]
+
+    x = np.random.default_rng(0).normal(size=(1, 5, 32)).astype(np.float32)
+    changed = x.copy()
+    changed[:, 1:] += 1
+    np.testing.assert_allclose(first_token(x), first_token(changed), atol=1e-6)
+
+
+def test_the_2023_mean_counts_padding():
+    m = text_model(pool="mean_padded")
+    tokens = np.array([[3, 4, 5, 6]], np.int32)
+    length = np.array([4], np.int32)
+    padded = m.encode_text(np.pad(tokens, ((0, 0), (0, 20))), length)
+    assert np.abs(m.encode_text(tokens, length) - padded).max() > 1e-3
+
+
+def test_clips_image_tower_normalises_first_and_has_no_biases():
+    clip = model(
+        image=dataclasses.replace(IMAGE, norm_embeddings=True, patch_bias=False, projection_bias=False)
+    )
+    names = set(nnx.to_pure_dict(nnx.state(clip.image, nnx.Param)))
+    plain = set(nnx.to_pure_dict(nnx.state(model().image, nnx.Param)))
+    assert names - plain == {"embedding_norm_scale", "embedding_norm_bias"}
+    assert plain - names == {"patch_bias", "projection_bias"}
+
+
+@pytest.mark.parametrize("change", [{"norm": "post"}, {"remat": True}, {"activation": "quick_gelu"}])
 def test_variants_of_the_transformer_run_and_differentiate(batch, change):
-    shape = dataclasses.replace(TOWER, **change)
-    graph, params = nnx.split(model(image=shape, text=shape), nnx.Param)
+    graph, params = nnx.split(with_layers(**change), nnx.Param)
     loss = lambda p: nnx.merge(graph, p).views(batch, True)["text"].sum()  # noqa: E731
     gradients = jax.grad(loss)(params)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
 
 
 def test_recomputing_activations_changes_no_value(batch):
-    plain, recomputed = (model(image=dataclasses.replace(TOWER, remat=remat)) for remat in (False, True))
+    plain, recomputed = (with_layers(remat=remat) for remat in (False, True))
     np.testing.assert_array_equal(*(m.views(batch, True)["focus"] for m in (plain, recomputed)))
 
 
-def test_the_librarys_attention_gives_the_same_embeddings(batch):
-    plain, library = (
-        model(image=shape, text=shape) for shape in (TOWER, dataclasses.replace(TOWER, attention="xla"))
-    )
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_librarys_attention_gives_the_same_embeddings(batch, causal):
+    plain, library = (with_layers(attention=kind, causal=causal) for kind in ("matmul", "xla"))
     for name, value in plain.views(batch, True).items():
         np.testing.assert_allclose(value, library.views(batch, True)[name], atol=2e-6)
 

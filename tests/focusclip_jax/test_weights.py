@@ -23,9 +23,9 @@ from focusclip_jax.config import default
 from focusclip_jax.data.text import Tokenizer
 from focusclip_jax.errors import UserError
 from focusclip_jax.models.focusclip import Architecture, FocusCLIP
-from focusclip_jax.models.text import TextTower
+from focusclip_jax.models.text import TextShape, TextTower
 from focusclip_jax.models.transformer import Shape
-from focusclip_jax.models.vit import ImageTower
+from focusclip_jax.models.vit import ImageShape, ImageTower
 from focusclip_jax.weights.load import load_image_tower, load_text_tower, resize_grid, starting_values
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -41,18 +41,13 @@ def golden():
 
 
 def image_tower(shape=VIT, image_size=12, patch_size=4, pool="class"):
-    return ImageTower(
-        shape,
-        image_size=image_size,
-        patch_size=patch_size,
-        pool=pool,
-        embedding=shape.width,
-        rngs=nnx.Rngs(0),
-    )
+    sizes = ImageShape(shape, image_size=image_size, patch_size=patch_size, pool=pool)
+    return ImageTower(sizes, embedding=shape.width, rngs=nnx.Rngs(0))
 
 
 def text_tower(shape=BERT, vocabulary=40, context=12):
-    return TextTower(shape, vocabulary=vocabulary, context=context, embedding=shape.width, rngs=nnx.Rngs(0))
+    sizes = TextShape(shape, vocabulary=vocabulary, context=context)
+    return TextTower(sizes, embedding=shape.width, rngs=nnx.Rngs(0))
 
 
 def shapes_of(make, *args, **kwargs):
@@ -242,7 +237,7 @@ def test_a_pre_norm_text_tower_cannot_be_a_bert():
 
 
 def test_mean_pooling_has_no_place_for_a_class_token():
-    with pytest.raises(UserError, match=r"--config\.model\.pool=mean"):
+    with pytest.raises(UserError, match=r"--config\.model\.image\.pool=mean"):
         load_vit(GOLDEN / "timm_vit.safetensors", pool="mean")
 
 
@@ -293,9 +288,11 @@ def test_only_safetensors_are_read(tmp_path):
 def start_both():
     """The state before and after the weights: a separate focus tower, AdamW."""
     architecture = Architecture(
-        VIT, BERT, image_size=12, patch_size=4, pool="class", vocabulary=40, context=12, embedding=8,
+        ImageShape(VIT, image_size=12, patch_size=4),
+        TextShape(BERT, vocabulary=40, context=12),
+        embedding=8,
         focus_tower="separate",
-    )  # fmt: skip
+    )
     update = optimizer.make(default().optimizer, 10)
     mesh = sharding.make_mesh(-1, 1)
     before = state.initial(architecture, update, mesh, seed=0)
