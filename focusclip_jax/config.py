@@ -104,9 +104,14 @@ def default() -> ConfigDict:
             },
             "optimizer": {
                 "name": "adamw",
+                # In a config file: any other in place of the named one, a function or functools.partial
+                # from a learning rate (optax.Schedule) to an optax.GradientTransformation, for example
+                # optax.lion. What it decays of its own comes on top of weight_decay.
+                "custom": None,
                 "learning_rate": 5e-4,
                 "schedule": "cosine",
                 "warmup_steps": 0,
+                # Of every optimizer, decoupled: each step takes learning_rate * weight_decay of a parameter.
                 "weight_decay": 0.1,
                 # (pattern, rate, decay), searched in a parameter's name, first match wins: factors of
                 # learning_rate and weight_decay. Rate 0 freezes. Every parameter needs a match, every rule
