@@ -17,6 +17,7 @@ import google_crc32c
 import jax
 import orbax.checkpoint as ocp
 
+from focusclip_jax import sharding
 from focusclip_jax.errors import UserError
 from focusclip_jax.files import write_text
 
@@ -42,7 +43,9 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=self._keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
             )
-            self._lazy_manager = ocp.CheckpointManager(self._directory, options=options)
+            self._lazy_manager = ocp.CheckpointManager(
+                self._directory, options=options, item_handlers=ocp.PyTreeCheckpointHandler()
+            )
         return self._lazy_manager
 
     def steps(self) -> list[int]:
@@ -50,9 +53,12 @@ class Checkpoints:
         return sorted(int(path.parent.name) for path in self._directory.glob(f"[0-9]*/{MANIFEST}"))
 
     def save(self, step: int, state: Any) -> None:
-        """Copy the state off the devices and write it in the background."""
+        """Copy the state off the devices and write it in the background.
+
+        A TrainState without an optimizer (None) can be evaluated and exported, but not trained further.
+        """
         self.wait()
-        self._manager().save(step, args=ocp.args.StandardSave(state), force=True)
+        self._manager().save(step, args=ocp.args.PyTreeSave(state), force=True)
         self._pending = self._executor.submit(self._finish, step)
 
     def _finish(self, step: int) -> None:
@@ -81,8 +87,21 @@ class Checkpoints:
     def restore(self, step: int | None, abstract: Any) -> Any:
         """The state of a step (None: the newest), in the shapes, dtypes and shardings of `abstract`.
 
-        Raises UserError where there is no such step or a byte of it is not what was written.
+        Raises UserError where there is no such step, a byte of it is not what was written, or its arrays
+        are not those of `abstract`.
         """
+        return self._read(self._verified(step), abstract)
+
+    def restore_params(self, step: int | None, abstract: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """The step and its parameters alone, whatever optimizer trained them. Raises UserError as `restore`.
+
+        abstract: shapes, dtypes and shardings of the parameters.
+        """
+        step = self._verified(step)
+        return step, self._read(step, {"params": abstract})["params"]
+
+    def _verified(self, step: int | None) -> int:
+        """The step to restore, once all its bytes were found to be those that were written."""
         steps = self.steps()
         if not steps:
             raise UserError(f"{self._directory}: no finished checkpoint is here")
@@ -98,13 +117,51 @@ class Checkpoints:
             raise UserError(
                 f"{error}; remove {self._directory / str(step)} to go on without it{advice}"
             ) from None
-        return self._manager().restore(step, args=ocp.args.StandardRestore(abstract))
+        return step
+
+    def _read(self, step: int, abstract: Any) -> Any:
+        """The part of a checkpoint that `abstract` names; the rest of the arrays is left on disk."""
+        # Orbax would leave an array that is missing as the placeholder that asked for it.
+        _check_arrays(self._directory / str(step), self._manager().item_metadata(step).tree, abstract)
+        arguments = ocp.args.PyTreeRestore(
+            abstract,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+            partial_restore=True,
+        )
+        return self._manager().restore(step, args=arguments)
 
     def close(self) -> None:
         self.wait()
         self._executor.shutdown()
         if self._lazy_manager is not None:
             self._lazy_manager.close()
+
+
+def _check_arrays(directory: pathlib.Path, saved: Any, abstract: Any) -> None:
+    """Raise UserError unless the saved arrays below each top-level name of `abstract` are those it names."""
+    wanted, there = _shapes(abstract), _shapes(saved)
+    parts = {_part(name) for name in wanted}
+    if "optimizer" in parts and "optimizer" not in {_part(name) for name in there}:
+        raise UserError(
+            f"{directory}: it holds parameters but no state of an optimizer, so no training goes on from "
+            "it; start one in another --workdir, from published weights by --config.weights"
+        )
+    there = {name: shape for name, shape in there.items() if _part(name) in parts}
+    for name in sorted({*wanted, *there}):
+        if wanted.get(name) != there.get(name):
+            raise UserError(
+                f"{directory}: it is of another model or optimizer: its {name} has shape "
+                f"{there.get(name, 'none')}, expected {wanted.get(name, 'none')}"
+            )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {sharding.name_of(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _part(name: str) -> str:
+    return name.split("/")[0]
 
 
 def write_manifest(directory: pathlib.Path) -> None:

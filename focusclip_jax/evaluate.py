@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from focusclip_jax import config as configs
-from focusclip_jax import optimizer, sharding, state
+from focusclip_jax import sharding, state
 from focusclip_jax import workdir as workdirs
 from focusclip_jax.checkpoint import Checkpoints
 from focusclip_jax.data.text import Tokenizer
@@ -67,12 +67,10 @@ def load_encoder(workdir: workdirs.Workdir, step: int | None = None) -> tuple[En
     tokenizer = Tokenizer.load(workdir.tokenizer)
     mesh = mesh_here(config.mesh.fsdp)
     architecture = state.architecture(config, tokenizer.vocab_size)
-    abstract = state.abstract(architecture, optimizer.make(config.optimizer, config.steps), mesh)
     checkpoints = Checkpoints(workdir.checkpoints)
-    restored = checkpoints.restore(step, abstract)
+    step, params = checkpoints.restore_params(step, state.abstract_params(architecture, mesh))
     checkpoints.close()
-    encoder = Encoder(state.graph_of(architecture), restored.params, architecture, tokenizer)
-    return encoder, int(restored.step)
+    return Encoder(state.graph_of(architecture), params, architecture, tokenizer), step
 
 
 def mesh_here(fsdp: int) -> Mesh:

@@ -97,7 +97,15 @@ def graph_of(arch: Architecture) -> nnx.GraphDef:
 
 def abstract(arch: Architecture, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of the whole state; allocates nothing."""
-    shapes = jax.eval_shape(lambda: _initial(arch, optimizer, 0))
+    return _placed(jax.eval_shape(lambda: _initial(arch, optimizer, 0)), mesh)
+
+
+def abstract_params(arch: Architecture, mesh: Mesh) -> dict[str, Any]:
+    """The parameters of `abstract` alone, for whoever does not train: no optimizer is needed."""
+    return _placed(jax.eval_shape(lambda: _build(arch, 0)[1]), mesh)
+
+
+def _placed(shapes, mesh: Mesh):
     return jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         shapes,
