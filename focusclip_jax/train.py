@@ -56,10 +56,8 @@ def start(this: Run, checkpoints: Checkpoints) -> TrainState:
         print(f"Going on from step {int(current.step)} of {this.workdir.root}.")
         return current
     current = state.initial(this.architecture, this.optimizer, this.mesh, this.config.seed)
-    weights = this.config.weights
-    return state.with_values(
-        current, starting_values(this.architecture, current.params, weights.image, weights.text)
-    )
+    values = starting_values(this.architecture, current.params, this.config.weights)
+    return state.with_values(current, values)
 
 
 def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainState) -> TrainState:

@@ -1,112 +1,108 @@
-"""Towers that start from published weights: a ViT named as by timm or Hugging Face, a BERT as by the latter.
+"""Models that start from published weights: a whole CLIP, or a ViT and a BERT for the towers.
 
-Strict, so that nothing is started half: every tensor of the file is used or belongs to a head that we do
-not have (the `ignorable` names below), and every parameter of the tower is filled but its projection into
-the joint embedding space, which no published file has.
+Strict, so that nothing is started half: every tensor of the file is used or belongs to a part that we do not
+have (the `ignorable` names), and every parameter is filled, but for those that no such file has: the
+projections of single towers, and what FocusCLIP adds to CLIP.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
 
 from focusclip_jax.errors import UserError
 from focusclip_jax.models.focusclip import Architecture
-from focusclip_jax.models.transformer import Shape
+from focusclip_jax.weights import descriptions, names
+from focusclip_jax.weights.names import Row, Table
 from focusclip_jax.weights.tensors import Tensors
 
 NONE = "none"
-NEW = {"projection_kernel", "projection_bias"}  # these stay as they were initialised
+NEW = {"projection_kernel", "projection_bias"}  # of single towers: these stay as they were initialised
 
-# What the files call the parts of a layer. Several names of theirs lie side by side in one array of ours.
-Names = Mapping[str, tuple[str, ...]]
+# A text of up to this many tokens keeps its embedding in a longer context (Long-CLIP, arXiv 2403.15378).
+KEPT_POSITIONS = 20
 
-TIMM_LAYER: Names = {
-    "attention_norm": ("norm1",),
-    "qkv": ("attn.qkv",),
-    "out": ("attn.proj",),
-    "mlp_norm": ("norm2",),
-    "up": ("mlp.fc1",),
-    "down": ("mlp.fc2",),
-}
-HF_VIT_LAYER: Names = {
-    "attention_norm": ("layernorm_before",),
-    "qkv": tuple(f"attention.attention.{part}" for part in ("query", "key", "value")),
-    "out": ("attention.output.dense",),
-    "mlp_norm": ("layernorm_after",),
-    "up": ("intermediate.dense",),
-    "down": ("output.dense",),
-}
-BERT_LAYER: Names = {
-    "qkv": tuple(f"attention.self.{part}" for part in ("query", "key", "value")),
-    "out": ("attention.output.dense",),
-    "attention_norm": ("attention.output.LayerNorm",),
-    "up": ("intermediate.dense",),
-    "down": ("output.dense",),
-    "mlp_norm": ("output.LayerNorm",),
+# The setting that decides the shape of a parameter, where it is not that of its tower.
+SETTINGS = {
+    "patch_kernel": "model.patch_size",
+    "token_embedding": "text.tokenizer",
+    "projection_kernel": "model.embedding",
 }
 
-
-@dataclasses.dataclass(frozen=True)
-class VitNames:
-    """What a family of files calls the parts of a ViT."""
-
-    patch: str
-    class_token: str
-    positions: str
-    norm: str
-    layers: str
-    layer: Names
-    ignorable: tuple[str, ...]
+Tree = dict[str, "np.ndarray | Tree"]
 
 
-TIMM = VitNames(
-    patch="patch_embed.proj",
-    class_token="cls_token",
-    positions="pos_embed",
-    norm="norm",
-    layers="blocks.",
-    layer=TIMM_LAYER,
-    ignorable=("head.",),
-)
-
-
-def hf_vit(prefix: str) -> VitNames:
-    """prefix: "vit." in a file with a classifier, "" without one."""
-    return VitNames(
-        patch=f"{prefix}embeddings.patch_embeddings.projection",
-        class_token=f"{prefix}embeddings.cls_token",
-        positions=f"{prefix}embeddings.position_embeddings",
-        norm=f"{prefix}layernorm",
-        layers=f"{prefix}encoder.layer.",
-        layer=HF_VIT_LAYER,
-        ignorable=("classifier.", f"{prefix}pooler."),
-    )
-
-
-def starting_values(architecture: Architecture, params, image: str, text: str) -> dict[str, dict]:
+def starting_values(architecture: Architecture, params, weights: Mapping[str, str]) -> Tree:
     """The part of a model's parameters that files give: nested dicts of float32 numpy arrays.
 
-    params: the whole tree, arrays or their shapes. image, text: paths, or "none".
+    params: the whole tree, arrays or their shapes. weights: of the config, the paths "clip", "image" and
+    "text", each may be "none".
     A separate focus tower starts from the image tower's weights: it sees photographs too.
+    Raises UserError where a file and the model do not belong together.
     """
-    values = {}
+    clip, image, text = (weights[name] for name in ("clip", "image", "text"))
+    for tower, path in (("image", image), ("text", text)):
+        if clip != NONE and path != NONE:
+            raise UserError(
+                f"--config.weights.{tower}={path}: --config.weights.clip={clip} has both towers; "
+                f"expected one of the two to be none"
+            )
+    values = load_clip(params, clip, architecture) if clip != NONE else {}
     if image != NONE:
-        values["image"] = load_image_tower(params["image"], image, architecture.image.transformer)
-        if "focus" in params:
-            values["focus"] = values["image"]
+        values["image"] = load_image_tower(params["image"], image, architecture)
     if text != NONE:
-        values["text"] = load_text_tower(params["text"], text, architecture.text.transformer)
+        values["text"] = load_text_tower(params["text"], text, architecture)
+    if "image" in values and "focus" in params:
+        values["focus"] = values["image"]
     return values
 
 
-def load_image_tower(shapes, path: str, transformer: Shape) -> dict[str, np.ndarray | dict]:
+def load_clip(shapes, path: str | os.PathLike, architecture: Architecture) -> Tree:
+    """A whole CLIP, with projections and temperature, in the names of Hugging Face, OpenAI or open_clip.
+
+    shapes: the model's parameters, arrays or their shapes. Returns "image", "text" and "log_scale" of them.
+    Position embeddings of another grid are resized as `load_image_tower` does; a shorter text context keeps
+    the first positions and a longer one is stretched (`stretched`).
+    Raises UserError where the file and the model do not belong together.
+    """
+    tensors = Tensors(path)
+    family = names.clip_names(tensors.names)
+    if family is None:
+        raise UserError(
+            f"{tensors.path}: not a CLIP in Hugging Face's or open_clip's names; expected a tensor "
+            f"{names.HF_CLIP.mark} or {names.OPEN_CLIP.mark}"
+        )
+    names.check_settings(architecture, names.CLIP_SETTINGS, f"{tensors.path} is a CLIP")
+    if family is names.HF_CLIP:
+        _check_said(architecture, descriptions.hf_clip(tensors.path.parent))
+    else:
+        names.check_settings(architecture, names.OPEN_CLIP_SETTINGS, f"{tensors.path} is a CLIP")
+        _check_said(architecture, descriptions.open_clip(tensors.path.parent))
+    image = _tower(family.image, shapes["image"], tensors, "model.image")
+    text = _tower(family.text, shapes["text"], tensors, "model.text")
+    log_scale = tensors.take(family.log_scale, (), "loss")
+    tensors.check_all_used(names.CLIP_IGNORABLE)
+    _fit_grid(image, shapes["image"], tensors)
+    context, there = (tree["position_embedding"].shape[0] for tree in (shapes["text"], text))
+    if KEPT_POSITIONS >= there < context:
+        raise UserError(
+            f"--config.text.context={context}: {tensors.path} has {there} positions, too few to stretch; "
+            f"expected at most --config.text.context={there}"
+        )
+    text["position_embedding"] = stretched(text["position_embedding"], context)
+    return {
+        "image": _complete(image, shapes["image"], tensors),
+        "text": _complete(text, shapes["text"], tensors),
+        "log_scale": log_scale,
+    }
+
+
+def load_image_tower(shapes, path: str | os.PathLike, architecture: Architecture) -> Tree:
     """A ViT of a safetensors file in timm's or Hugging Face's names, without its classifier.
 
     shapes: the tower's parameters, arrays or their shapes. Returns the same tree without the projection.
@@ -114,29 +110,22 @@ def load_image_tower(shapes, path: str, transformer: Shape) -> dict[str, np.ndar
     Raises UserError where the file and the tower do not belong together.
     """
     tensors = Tensors(path)
-    names = _vit_names(tensors)
-    _check_fits(tensors, transformer, "image", norm="pre")
-    if "class_embedding" not in shapes:
+    found = names.vit_table(tensors.names)
+    if found is None:
         raise UserError(
-            f"--config.model.image.pool=mean: {tensors.path} has a class token; expected pool=class"
+            f"{tensors.path}: not a ViT in timm's or Hugging Face's names; expected a tensor "
+            f"{names.TIMM_VIT[0].theirs[0]} or {names.hf_vit()[0].theirs[0]}"
         )
-    reader = _Reader(tensors, shapes, "model.image")
-    pixels, width = shapes["patch_kernel"].shape
-    patch = math.isqrt(pixels // 3)
-    kernel = tensors.take(f"{names.patch}.weight", (width, 3, patch, patch), "model.patch_size")
-    tower = {
-        # Theirs is a convolution, (width, 3, p, p); our patches are rows of (p, p, 3).
-        "patch_kernel": kernel.transpose(2, 3, 1, 0).reshape(pixels, width),
-        "patch_bias": tensors.take(f"{names.patch}.bias", (width,), "model.image"),
-        "class_embedding": tensors.take(names.class_token, (1, 1, width), "model.image")[0, 0],
-        "position_embedding": _grid_positions(tensors, names, shapes),
-        "blocks": reader.layers(names.layers, names.layer),
-        **reader.norm("norm", names.norm, shapes),
-    }
-    return _complete(tower, shapes, tensors, names.ignorable)
+    table, ignorable = found
+    names.check_settings(architecture, names.VIT_SETTINGS, f"{tensors.path} is a ViT")
+    _check_said(architecture, descriptions.hf_tower(tensors.path.parent, "image"))
+    tower = _tower(table, shapes, tensors, "model.image")
+    tensors.check_all_used(ignorable)
+    _fit_grid(tower, shapes, tensors)
+    return _complete(tower, shapes, tensors, NEW)
 
 
-def load_text_tower(shapes, path: str, transformer: Shape) -> dict[str, np.ndarray | dict]:
+def load_text_tower(shapes, path: str | os.PathLike, architecture: Architecture) -> Tree:
     """A BERT of a safetensors file in Hugging Face's names, without its pooler and heads.
 
     shapes: the tower's parameters, arrays or their shapes. Returns the same tree without the projection.
@@ -146,124 +135,24 @@ def load_text_tower(shapes, path: str, transformer: Shape) -> dict[str, np.ndarr
     """
     tensors = Tensors(path)
     prefix = "bert." if any(name.startswith("bert.") for name in tensors.names) else ""
-    embeddings = f"{prefix}embeddings."
-    _check_fits(tensors, transformer, "text", norm="post")
-    reader = _Reader(tensors, shapes, "model.text")
+    # BERT's own files still have the names of its first release.
+    old = f"{prefix}embeddings.LayerNorm.gamma" in tensors.names
+    table = names.hf_bert(prefix, "gamma", "beta") if old else names.hf_bert(prefix)
+    names.check_settings(architecture, names.BERT_SETTINGS, f"{tensors.path} is a BERT")
+    _check_said(architecture, descriptions.hf_tower(tensors.path.parent, "text"))
+    tower = _tower(table, shapes, tensors, "model.text")
     context, width = shapes["position_embedding"].shape
-    tokens = tensors.take(
-        f"{embeddings}word_embeddings.weight", shapes["token_embedding"].shape, "text.tokenizer"
-    )
-    positions = tensors.take(f"{embeddings}position_embeddings.weight", (None, width), "model.text")
+    # Two types are BERT's mark: RoBERTa has the same names and one type, but counts positions otherwise.
+    types = tensors.take(f"{prefix}embeddings.token_type_embeddings.weight", (2, width), "model.text")
+    tensors.check_all_used((f"{prefix}pooler.", f"{prefix}embeddings.position_ids", "cls."))
+    positions = tower["position_embedding"]
     if len(positions) < context:
         raise UserError(
-            f"{tensors.path}: it has {len(positions)} positions; expected text.context={context} or more"
+            f"--config.text.context={context}: {tensors.path} has {len(positions)} positions; "
+            f"expected at most --config.text.context={len(positions)}"
         )
-    # Two types are BERT's mark: RoBERTa has the same names and one type, but counts positions otherwise.
-    types = tensors.take(f"{embeddings}token_type_embeddings.weight", (2, width), "model.text")
-    tower = {
-        "token_embedding": tokens,
-        "position_embedding": positions[:context] + types[0],
-        "blocks": reader.layers(f"{prefix}encoder.layer.", BERT_LAYER),
-        **reader.norm("norm", f"{embeddings}LayerNorm", shapes),
-    }
-    ignorable = (f"{prefix}pooler.", f"{embeddings}position_ids", "cls.")
-    return _complete(tower, shapes, tensors, ignorable)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reader:
-    """Takes the parts that both towers have. shapes: the tower's. setting: its place in the config."""
-
-    tensors: Tensors
-    shapes: Mapping
-    setting: str
-
-    def layers(self, prefix: str, names: Names) -> dict[str, np.ndarray]:
-        """All layers `prefix`0, `prefix`1, … with a leading layer axis."""
-        depth = self.shapes["blocks"]["qkv_kernel"].shape[0]
-        numbered = re.compile(re.escape(prefix) + r"(\d+)\.")
-        found = {match[1] for name in self.tensors.names if (match := numbered.match(name))}
-        if len(found) != depth:
-            raise UserError(
-                f"{self.tensors.path}: it has {len(found)} layers; expected {self.setting}.depth={depth}"
-            )
-        layers = [self._layer(f"{prefix}{n}.", names) for n in range(depth)]
-        return {name: np.stack([layer[name] for layer in layers]) for name in layers[0]}
-
-    def _layer(self, prefix: str, names: Names) -> dict[str, np.ndarray]:
-        arrays = {}
-        for ours, theirs in names.items():
-            if ours.endswith("norm"):
-                arrays |= self.norm(ours, prefix + theirs[0], self.shapes["blocks"])
-            else:
-                arrays |= self._dense(ours, [prefix + name for name in theirs])
-        return arrays
-
-    def norm(self, ours: str, theirs: str, shapes) -> dict[str, np.ndarray]:
-        # BERT's own files still have the names of its first release.
-        scale, bias = ("gamma", "beta") if f"{theirs}.gamma" in self.tensors.names else ("weight", "bias")
-        width = shapes[f"{ours}_scale"].shape[-1:]
-        return {
-            f"{ours}_scale": self.tensors.take(f"{theirs}.{scale}", width, self.setting),
-            f"{ours}_bias": self.tensors.take(f"{theirs}.{bias}", width, self.setting),
-        }
-
-    def _dense(self, ours: str, theirs: list[str]) -> dict[str, np.ndarray]:
-        inputs, outputs = self.shapes["blocks"][f"{ours}_kernel"].shape[-2:]
-        share = outputs // len(theirs)
-        # Torch keeps (outputs, inputs).
-        kernels = [self.tensors.take(f"{n}.weight", (share, inputs), self.setting).T for n in theirs]
-        biases = [self.tensors.take(f"{n}.bias", (share,), self.setting) for n in theirs]
-        return {f"{ours}_kernel": np.concatenate(kernels, axis=1), f"{ours}_bias": np.concatenate(biases)}
-
-
-def _vit_names(tensors: Tensors) -> VitNames:
-    for names in (TIMM, hf_vit("vit."), hf_vit("")):
-        if f"{names.patch}.weight" in tensors.names:
-            return names
-    raise UserError(
-        f"{tensors.path}: not a ViT in timm's or Hugging Face's names; expected a tensor {TIMM.patch}.weight "
-        f"or {hf_vit('').patch}.weight"
-    )
-
-
-def _check_fits(tensors: Tensors, transformer: Shape, tower: str, norm: str) -> None:
-    """What the shapes of tensors cannot show: where the norms are and, from HF's config.json, the rest."""
-    if transformer.norm != norm:
-        raise UserError(
-            f"--config.model.{tower}.norm={transformer.norm}: {tensors.path} needs {norm}-norm layers"
-        )
-    description = tensors.path.parent / "config.json"
-    if not description.exists():
-        return
-    try:
-        theirs = json.loads(description.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{description}: not JSON ({error})") from None
-    for key, setting, ours in (
-        ("num_attention_heads", "heads", transformer.heads),
-        ("layer_norm_eps", "norm_epsilon", transformer.norm_epsilon),
-    ):
-        if theirs.get(key, ours) != ours:
-            raise UserError(
-                f"--config.model.{tower}.{setting}={ours}: {description} says {key}={theirs[key]}"
-            )
-    if theirs.get("hidden_act", "gelu") != "gelu":
-        raise UserError(
-            f"{description}: hidden_act={theirs['hidden_act']}; expected gelu, by the error function"
-        )
-
-
-def _grid_positions(tensors: Tensors, names: VitNames, shapes) -> np.ndarray:
-    """Position embeddings for our patch grid, after that of the class token. → (tokens, width)"""
-    tokens, width = shapes["position_embedding"].shape
-    table = tensors.take(names.positions, (1, None, width), "model.image")[0]
-    grid = math.isqrt(len(table) - 1)
-    if grid * grid != len(table) - 1:
-        raise UserError(
-            f"{tensors.path}: {names.positions} has {len(table)} rows; expected a class token and a square"
-        )
-    return np.concatenate([table[:1], resize_grid(table[1:], math.isqrt(tokens - 1))])
+    tower["position_embedding"] = positions[:context] + types[0]
+    return _complete(tower, shapes, tensors, NEW)
 
 
 def resize_grid(positions: np.ndarray, size: int) -> np.ndarray:
@@ -276,10 +165,85 @@ def resize_grid(positions: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(resized).reshape(size * size, width)
 
 
-def _complete(tower, shapes, tensors: Tensors, ignorable: tuple[str, ...]):
-    tensors.check_all_used(ignorable)
+def stretched(positions: np.ndarray, context: int) -> np.ndarray:
+    """Embeddings (T, D) of a causal text tower → (context, D).
+
+    Fewer: the first. More: the first 20 stay, so that short texts keep their embeddings, and the others are
+    stretched linearly over the rest, the last one staying last (Long-CLIP, arXiv 2403.15378, section 3.1).
+    """
+    last = len(positions) - 1
+    if context <= last + 1:
+        return positions[:context]
+    at = np.linspace(KEPT_POSITIONS, last, context - KEPT_POSITIONS)
+    below = np.minimum(at.astype(int), last - 1)
+    share = (at - below)[:, None].astype(np.float32)
+    rest = (1 - share) * positions[below] + share * positions[below + 1]
+    return np.concatenate([positions[:KEPT_POSITIONS], rest])
+
+
+def _check_said(architecture: Architecture, statements: Iterable[descriptions.Statement]) -> None:
+    for said in statements:
+        names.check_settings(architecture, {said.setting: said.value}, said.source)
+
+
+def _tower(table: Table, shapes, tensors: Tensors, setting: str) -> Tree:
+    """The arrays of a table. Position embeddings come as they are in the file, of any number."""
+    depth = shapes["blocks"]["qkv_kernel"].shape[0]
+    _check_depth(table, depth, tensors, setting)
+    tower: Tree = {"blocks": {}}
+    for row in table:
+        part, _, name = row.ours.rpartition(".")
+        if part:
+            shape = shapes[part][name].shape[1:]
+            layers = [_array(row, n, shape, tensors, setting) for n in range(depth)]
+            tower[part][name] = np.stack(layers)
+        else:
+            read = _positions if name == "position_embedding" else _array
+            tower[name] = read(row, 0, shapes[name].shape, tensors, SETTINGS.get(name, setting))
+    return tower
+
+
+def _array(row: Row, layer: int, shape: tuple[int, ...], tensors: Tensors, setting: str) -> np.ndarray:
+    """One array of ours, without an axis of layers."""
+    share = (*shape[:-1], shape[-1] // len(row.theirs))
+    theirs = row.layout.theirs(np.broadcast_to(np.float32(0), share)).shape
+    parts = [tensors.take(name.format(layer), theirs, setting) for name in row.theirs]
+    return np.concatenate([row.layout.ours(part) for part in parts], axis=-1)
+
+
+def _positions(row: Row, _: int, shape: tuple[int, ...], tensors: Tensors, setting: str) -> np.ndarray:
+    """Position embeddings, as many as the file has."""
+    theirs = row.layout.theirs(np.empty((1, shape[-1]))).shape
+    return row.layout.ours(tensors.take(row.theirs[0], (*theirs[:-2], None, theirs[-1]), setting))
+
+
+def _check_depth(table: Table, depth: int, tensors: Tensors, setting: str) -> None:
+    layered = next(name for row in table for name in row.theirs if "{}" in name)
+    numbered = re.compile(re.escape(layered).replace(r"\{\}", r"(\d+)"))
+    found = sum(numbered.fullmatch(name) is not None for name in tensors.names)
+    if found != depth:
+        raise UserError(
+            f"--config.{setting}.depth={depth}: {tensors.path} has {found} layers; "
+            f"expected --config.{setting}.depth={found}"
+        )
+
+
+def _fit_grid(tower: Tree, shapes, tensors: Tensors) -> None:
+    """Position embeddings for our patch grid, after that of the class token."""
+    positions = tower["position_embedding"]
+    grid = math.isqrt(len(positions) - 1)
+    if grid * grid != len(positions) - 1:
+        raise UserError(
+            f"{tensors.path}: the image tower has {len(positions)} positions; expected a class token and "
+            "a square"
+        )
+    size = math.isqrt(shapes["position_embedding"].shape[0] - 1)
+    tower["position_embedding"] = np.concatenate([positions[:1], resize_grid(positions[1:], size)])
+
+
+def _complete(tower: Tree, shapes, tensors: Tensors, new: set[str] = frozenset()) -> Tree:
     got = jax.tree.map(lambda array: array.shape, tower, is_leaf=lambda leaf: isinstance(leaf, np.ndarray))
-    wanted = {name: shapes[name] for name in shapes if name not in NEW}
+    wanted = {name: shapes[name] for name in shapes if name not in new}
     wanted = jax.tree.map(lambda array: tuple(array.shape), wanted)
     assert got == wanted, f"{tensors.path}: filled {got}, the tower has {wanted}"
     return tower

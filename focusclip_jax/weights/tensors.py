@@ -15,7 +15,8 @@ from focusclip_jax.errors import UserError
 class Tensors:
     """Hands out tensors as float32 and remembers which were never asked for.
 
-    source: a safetensors file, or a folder with `model.safetensors`. Pickles are not read: they run code.
+    source: a safetensors file, or a folder with `model.safetensors` or open_clip's
+        `open_clip_model.safetensors`. Pickles are not read: they run code.
     """
 
     def __init__(self, source: str | os.PathLike):
@@ -55,7 +56,10 @@ class Tensors:
 
 
 def _find(source: pathlib.Path) -> pathlib.Path:
-    path = source / "model.safetensors" if source.is_dir() else source
+    path = source
+    if source.is_dir():
+        path, other = source / "model.safetensors", source / "open_clip_model.safetensors"
+        path = other if other.is_file() and not path.is_file() else path
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix != ".safetensors":

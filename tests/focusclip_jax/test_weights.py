@@ -89,12 +89,20 @@ def edited(tmp_path):
     return write
 
 
+def architecture(image=VIT, text=BERT, image_size=12, patch_size=4, pool="class", vocabulary=40, context=12):
+    return Architecture(
+        ImageShape(image, image_size=image_size, patch_size=patch_size, pool=pool),
+        TextShape(text, vocabulary=vocabulary, context=context),
+        embedding=WIDTH,
+    )
+
+
 def load_bert(path, shape=BERT, **tower):
-    return load_text_tower(shapes_of(text_tower, **tower), path, shape)
+    return load_text_tower(shapes_of(text_tower, **tower), path, architecture(text=shape, **tower))
 
 
 def load_vit(path, shape=VIT, **tower):
-    return load_image_tower(shapes_of(image_tower, shape, **tower), path, shape)
+    return load_image_tower(shapes_of(image_tower, shape, **tower), path, architecture(image=shape, **tower))
 
 
 # --------------------------------------------------------------------------------- the published numbers
@@ -104,13 +112,13 @@ def load_vit(path, shape=VIT, **tower):
 def test_a_vit_gives_the_embeddings_of_torch(golden, name, epsilon):
     shape = dataclasses.replace(VIT, norm_epsilon=epsilon)
     graph, shapes = abstract(image_tower, shape)
-    loaded = load_image_tower(shapes, GOLDEN / f"{name}.safetensors", shape)
+    loaded = load_image_tower(shapes, GOLDEN / f"{name}.safetensors", architecture(image=shape))
     np.testing.assert_allclose(trunk(graph, loaded, golden["images"]), golden[name], atol=1e-5)
 
 
 def test_a_bert_gives_the_masked_means_of_transformers(golden):
     graph, shapes = abstract(text_tower)
-    loaded = load_text_tower(shapes, GOLDEN / "hf_bert.safetensors", BERT)
+    loaded = load_text_tower(shapes, GOLDEN / "hf_bert.safetensors", architecture())
     got = trunk(graph, loaded, golden["tokens"], golden["lengths"], jnp.float32)
     np.testing.assert_allclose(got, golden["hf_bert"], atol=1e-5)
 
@@ -133,7 +141,7 @@ def test_real_bert_weights_give_the_sentence_embeddings_of_transformers():
 
     shape = Shape(depth=6, width=384, heads=12, mlp=1536, norm="post", norm_epsilon=1e-12)
     graph, shapes = abstract(text_tower, shape, tokenizer.vocab_size, context=64)
-    loaded = load_text_tower(shapes, folder, shape)
+    loaded = load_text_tower(shapes, folder, architecture(text=shape))
     got = trunk(graph, loaded, tokens, lengths, jnp.float32)
     np.testing.assert_allclose(got[:, :16], expected["first"], atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), expected["norm"], atol=1e-4)
@@ -217,7 +225,7 @@ def test_another_patch_size_is_refused():
 @pytest.mark.parametrize("depth", [1, 3])
 def test_another_depth_is_refused(depth):
     shape = dataclasses.replace(VIT, depth=depth)
-    with pytest.raises(UserError, match=rf"2 layers; expected model\.image\.depth={depth}"):
+    with pytest.raises(UserError, match=rf"--config\.model\.image\.depth={depth}: .*2 layers; .*depth=2"):
         load_vit(GOLDEN / "timm_vit.safetensors", shape)
 
 
@@ -227,7 +235,7 @@ def test_another_vocabulary_is_refused():
 
 
 def test_a_longer_context_is_refused():
-    with pytest.raises(UserError, match=r"12 positions; expected text\.context=13"):
+    with pytest.raises(UserError, match=r"--config\.text\.context=13: .*12 positions; .*text\.context=12"):
         load_bert(GOLDEN / "hf_bert.safetensors", context=13)
 
 
@@ -259,7 +267,8 @@ def test_a_roberta_is_not_taken_for_a_bert(edited):
 )
 def test_what_shapes_cannot_show_is_read_from_the_description_beside(edited, tmp_path, key, value, setting):
     path = edited("hf_bert", lambda tensors: None)
-    (tmp_path / "config.json").write_text(json.dumps({key: value}))
+    description = {"num_attention_heads": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
+    (tmp_path / "config.json").write_text(json.dumps({**description, key: value}))
     with pytest.raises(UserError, match=rf"(?s){setting}.*config\.json.*{key}={value}"):
         load_bert(path)
 
@@ -297,7 +306,7 @@ def start_both():
     mesh = sharding.make_mesh(-1, 1)
     before = state.initial(architecture, update, mesh, seed=0)
     image, text = (str(GOLDEN / f"{name}.safetensors") for name in ("timm_vit", "hf_bert"))
-    values = starting_values(architecture, before.params, image, text)
+    values = starting_values(architecture, before.params, {"clip": "none", "image": image, "text": text})
     return architecture, before, state.with_values(before, values), values
 
 
@@ -327,7 +336,9 @@ def test_values_take_the_places_of_the_initial_ones(start_both):
 
 def test_no_weights_change_nothing(start_both):
     architecture, before, _, _ = start_both
-    assert starting_values(architecture, before.params, "none", "none") == {}
+    assert (
+        starting_values(architecture, before.params, dict.fromkeys(("clip", "image", "text"), "none")) == {}
+    )
 
 
 @pytest.mark.parametrize("saved", [[], [3]])
