@@ -20,6 +20,7 @@ from focusclip_jax.data.augment import mirror_text
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.errors import UserError
 from focusclip_jax.files import replacing, write_text
+from focusclip_jax.weights.hub import Files, open_files
 
 PAD, START, END = "<pad>", "<start>", "<end>"
 _PAD_NAMES = (PAD, "[PAD]", "<|pad|>")  # how published tokenizers spell it
@@ -59,35 +60,47 @@ class Tokenizer:
 
     @classmethod
     def load(cls, source: str | os.PathLike) -> Tokenizer:
-        """A tokenizer from a file or the Hugging Face hub, told apart by the file's name.
+        """A published tokenizer.
 
         source: `tokenizer.json`; BERT's `vocab.txt` (WordPiece, lower-cased); OpenAI CLIP's
-        `bpe_simple_vocab_16e6.txt.gz` (its ids exactly; HTML entities in a text are not decoded);
-        or a hub id such as `openai/clip-vit-base-patch16`.
-        Raises UserError when it is neither a file nor a hub repository that can be reached.
+        `bpe_simple_vocab_16e6.txt.gz`; or a folder or hub id `owner/name@revision` with `tokenizer.json`, or
+        with CLIP's `vocab.json` and `merges.txt`. CLIP's ids are those of Hugging Face's tokenizer in all
+        three forms: HTML entities in a text are not decoded.
+        Raises UserError where there is none of these.
         """
         path = pathlib.Path(source)
-        if path.is_file():
-            try:
-                if path.suffix == ".json":
-                    return cls(tokenizers.Tokenizer.from_file(os.fspath(path)))
-                if path.suffix == ".gz":
-                    return cls(_clip(gzip.decompress(path.read_bytes()).decode()))
-                return cls(_bert(path.read_text(encoding="utf-8")))
-            except Exception as error:  # `tokenizers` raises bare Exception
-                raise UserError(
-                    f"{path}: not a tokenizer ({error}); expected tokenizer.json, BERT's vocab.txt "
-                    "or CLIP's bpe_simple_vocab_16e6.txt.gz"
-                ) from None
         name = os.fspath(source)
-        if names_a_file(name):
+        if path.is_file():
+            return cls._read(path)
+        if names_a_file(name) and not path.is_dir():
             raise UserError(f"{name}: no such tokenizer file")
+        return cls.of(open_files(name))
+
+    @classmethod
+    def of(cls, files: Files) -> Tokenizer:
+        """The tokenizer among the files of a published model."""
+        if "tokenizer.json" in files.names:
+            return cls._read(files.path("tokenizer.json"))
+        if {"vocab.json", "merges.txt"} <= files.names:
+            return cls._read(files.path("merges.txt"), files.path("vocab.json"))
+        raise UserError(f"{files}: no tokenizer; expected tokenizer.json, or vocab.json and merges.txt")
+
+    @classmethod
+    def _read(cls, path: pathlib.Path, vocabulary: pathlib.Path | None = None) -> Tokenizer:
+        """vocabulary: the ids, where `path` holds only the merges."""
         try:
-            return cls(tokenizers.Tokenizer.from_pretrained(name))
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if vocabulary is not None:
+                ids = json.loads(vocabulary.read_text(encoding="utf-8"))
+                return cls(_clip(_merges(path.read_text(encoding="utf-8")), ids))
+            if path.suffix == ".json":
+                return cls(tokenizers.Tokenizer.from_file(os.fspath(path)))
+            if path.suffix == ".gz":
+                return cls(_openai_clip(gzip.decompress(path.read_bytes()).decode()))
+            return cls(_bert(path.read_text(encoding="utf-8")))
+        except Exception as error:  # `tokenizers` raises bare Exception
             raise UserError(
-                f"{name}: no such file, and the Hugging Face hub gave no tokenizer.json for it ({reason})"
+                f"{path}: not a tokenizer ({error}); expected tokenizer.json, BERT's vocab.txt "
+                "or CLIP's bpe_simple_vocab_16e6.txt.gz or vocab.json and merges.txt"
             ) from None
 
     def save(self, path: str | os.PathLike) -> None:
@@ -115,6 +128,12 @@ class Tokenizer:
         return next((i for i in ids if i is not None), 0)
 
     @property
+    def end_id(self) -> int | None:
+        """The id that ends every text; None where texts end as they are."""
+        ids = self._inner.encode("").ids
+        return ids[-1] if ids else None
+
+    @property
     def hash(self) -> str:
         """Hex digest of all that decides the ids."""
         content = json.dumps(json.loads(self._inner.to_str()), sort_keys=True)
@@ -132,7 +151,7 @@ def _between(inner: tokenizers.Tokenizer, start: str, end: str) -> processors.Te
 
 
 def _bert(vocabulary: str) -> tokenizers.Tokenizer:
-    ids = {token: i for i, token in enumerate(vocabulary.splitlines())}
+    ids = {token: i for i, token in enumerate(vocabulary.rstrip("\n").split("\n"))}
     missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if token not in ids]
     if missing:
         raise ValueError(f"its lines lack {', '.join(missing)}")
@@ -149,14 +168,27 @@ _CLIP_MERGES = 49152 - 256 - 2  # the file holds more than CLIP uses
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def _clip(merges_file: str) -> tokenizers.Tokenizer:
-    lines = merges_file.split("\n")[1 : 1 + _CLIP_MERGES]  # the first line is a version
-    merges = [tuple(line.split()) for line in lines]
-    if len(merges) != _CLIP_MERGES or any(len(pair) != 2 for pair in merges):
-        raise ValueError(f"expected {_CLIP_MERGES} merges of two parts each")
+def _openai_clip(merges_file: str) -> tokenizers.Tokenizer:
+    merges = _merges(merges_file)[:_CLIP_MERGES]
+    if len(merges) != _CLIP_MERGES:
+        raise ValueError(f"expected {_CLIP_MERGES} merges")
     letters = _clip_alphabet()
     tokens = [*letters, *(c + "</w>" for c in letters), *map("".join, merges), _CLIP_START, _CLIP_END]
-    ids = {token: i for i, token in enumerate(tokens)}
+    return _clip(merges, {token: i for i, token in enumerate(tokens)})
+
+
+def _merges(file: str) -> list[tuple[str, str]]:
+    lines = file.split("\n")[1:]  # the first line is a version
+    merges = [tuple(line.split()) for line in lines if line]
+    if any(len(pair) != 2 for pair in merges):
+        raise ValueError("expected merges of two parts each")
+    return merges
+
+
+def _clip(merges: list[tuple[str, str]], ids: dict[str, int]) -> tokenizers.Tokenizer:
+    missing = [token for token in (_CLIP_START, _CLIP_END) if token not in ids]
+    if missing:
+        raise ValueError(f"its vocabulary lacks {', '.join(missing)}")
     inner = tokenizers.Tokenizer(models.BPE(ids, merges, end_of_word_suffix="</w>", unk_token=_CLIP_END))
     inner.normalizer = normalizers.Sequence(
         [

@@ -143,7 +143,7 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence():
     )
     said = python(code, HF_HUB_OFFLINE="1")
     assert said.count("\n") == 1
-    assert "nobody/nothing: no such file, and the Hugging Face hub gave no tokenizer.json" in said
+    assert "nobody/nothing: no such folder, and the Hugging Face hub cannot be asked" in said
 
 
 @pytest.fixture
