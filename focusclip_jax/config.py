@@ -6,13 +6,17 @@ On the command line `--config.a.b=value` changes one setting further.
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import pathlib
+import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, config_dict, config_flags
 
 from focusclip_jax.errors import UserError
 
@@ -107,7 +111,7 @@ def default() -> ConfigDict:
                 # In a config file: any other in place of the named one, a function or functools.partial
                 # from a learning rate (optax.Schedule) to an optax.GradientTransformation, for example
                 # optax.lion. What it decays of its own comes on top of weight_decay.
-                "custom": None,
+                "custom": config_dict.placeholder(object),
                 "learning_rate": 5e-4,
                 "schedule": "cosine",
                 "warmup_steps": 0,
@@ -249,6 +253,7 @@ def check(config: ConfigDict, base: ConfigDict) -> None:
         )
     if not any(values[f"loss.{term}"] for term in ("image_text", "focus_text", "focus_image")):
         raise UserError("--config.loss: every term has weight 0; give at least one a weight")
+    check_optimizer(config.optimizer)
     for name in (
         "batch_size",
         "micro_batches",
@@ -261,6 +266,32 @@ def check(config: ConfigDict, base: ConfigDict) -> None:
     ):
         if values[name] < 1:
             raise UserError(f"--config.{name}={values[name]}: expected at least 1")
+
+
+def check_optimizer(config: ConfigDict) -> None:
+    """Check the form of the rules, and that `custom` is something that only a config file can hold."""
+    custom = config.custom
+    if custom is not None and not (isinstance(custom, functools.partial) or hasattr(custom, "__qualname__")):
+        raise UserError(
+            f"--config.optimizer.custom={custom!r}: expected a function or functools.partial, which only a "
+            "config file can hold"
+        )
+    for rule in config.rules:
+        if not _is_rule(rule):
+            raise UserError(
+                f"--config.optimizer.rules: {rule!r} is no rule; expected (regular expression, factor of the "
+                'learning rate, factor of the weight decay), for example ("^image/", 0.0, 0.0)'
+            )
+
+
+def _is_rule(value: Any) -> bool:
+    if not (isinstance(value, tuple) and len(value) == 3 and isinstance(value[0], str)):
+        return False
+    try:
+        re.compile(value[0])
+    except re.error:
+        return False
+    return all(isinstance(factor, int | float) and 0 <= factor < math.inf for factor in value[1:])
 
 
 def leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -277,11 +308,33 @@ def _is_numbers(value: Any) -> bool:
 
 
 def to_json(config: ConfigDict) -> str:
-    return json.dumps(config.to_dict(), indent=2) + "\n"
+    """The settings as JSON. A function is recorded by its name: "optax.lion"."""
+    return json.dumps(config.to_dict(), indent=2, default=_source_of) + "\n"
+
+
+def _source_of(value: Any) -> str:
+    """The Python that names a function or functools.partial, so that a record shows which one it was."""
+    if isinstance(value, functools.partial):
+        arguments = [_source_of(argument) for argument in (value.func, *value.args)]
+        arguments += [f"{name}={_source_of(argument)}" for name, argument in value.keywords.items()]
+        return f"functools.partial({', '.join(arguments)})"
+    if not hasattr(value, "__qualname__"):
+        return repr(value)
+    package = value.__module__.split(".")[0]
+    is_public = getattr(sys.modules.get(package), value.__qualname__, None) is value
+    return f"{package if is_public else value.__module__}.{value.__qualname__}"
+
+
+def recorded(config: ConfigDict) -> ConfigDict:
+    """The config as `from_json` gives it back, for comparing it with one that was written."""
+    return ConfigDict(_tuples(json.loads(to_json(config))))
 
 
 def from_json(path: pathlib.Path) -> ConfigDict:
-    """The config that a workdir was trained with. Raises UserError where there is none."""
+    """The config that a workdir was trained with. A `custom` optimizer is there by name only.
+
+    Raises UserError where there is none.
+    """
     try:
         loaded = json.loads(path.read_text())
     except FileNotFoundError:

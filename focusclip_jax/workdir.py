@@ -94,8 +94,23 @@ def begin(workdir: Workdir, config: ConfigDict, fingerprint: str, tokenizer_hash
     write_text(workdir.run, json.dumps(_describe(config, fingerprint, tokenizer_hash), indent=2) + "\n")
 
 
+def begin_imported(
+    workdir: Workdir, config: ConfigDict, source: str, commit: str | None, tokenizer_hash: str
+) -> None:
+    """Record a model that is imported: from where, and at which commit. No training goes on in its folder."""
+    imported = {"source": source, "commit": commit}
+    described = _describe(config, None, tokenizer_hash) | {"imported": imported}
+    write_text(workdir.config, configs.to_json(config))
+    write_text(workdir.run, json.dumps(described, indent=2) + "\n")
+
+
 def _check_resume(workdir: Workdir, config: ConfigDict, fingerprint: str, tokenizer_hash: str) -> None:
     before = json.loads(workdir.run.read_text())
+    if "imported" in before:
+        raise UserError(
+            f"{workdir.root}: it holds the imported {before['imported']['source']}; to train from its weights, "
+            "name their folder by --config.weights.clip and choose another --workdir"
+        )
     advice = "choose another --workdir to start a new run"
     if before["shards"] != fingerprint:
         raise UserError(
@@ -104,7 +119,7 @@ def _check_resume(workdir: Workdir, config: ConfigDict, fingerprint: str, tokeni
     if before["tokenizer"] != tokenizer_hash:
         raise UserError(f"{workdir.root}: it was trained with another tokenizer; {advice}")
     old = dict(configs.leaves(configs.from_json(workdir.config)))
-    new = dict(configs.leaves(config))
+    new = dict(configs.leaves(configs.recorded(config)))
     changed = {
         name: (old.get(name), new.get(name))
         for name in sorted({*old, *new})
@@ -119,6 +134,8 @@ def _check_resume(workdir: Workdir, config: ConfigDict, fingerprint: str, tokeni
         "text.vocabulary",
         "loss.kind",
         "optimizer.name",
+        "optimizer.custom",
+        "optimizer.rules",
         "seed",
     )
     for name, (was, now) in changed.items():
@@ -127,7 +144,7 @@ def _check_resume(workdir: Workdir, config: ConfigDict, fingerprint: str, tokeni
         print(f"{workdir.root}: going on with {name}={now} (was {was})")
 
 
-def _describe(config: ConfigDict, fingerprint: str, tokenizer_hash: str) -> dict[str, Any]:
+def _describe(config: ConfigDict, fingerprint: str | None, tokenizer_hash: str) -> dict[str, Any]:
     commit, dirty = _git()
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
