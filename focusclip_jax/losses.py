@@ -3,18 +3,24 @@
 Rows that carry the same image id are positives of each other, wherever in the global batch they
 are: a second caption of an image or a repeated image is never a negative. With one row per image
 each loss is the published one. All take L2-normalised float32 embeddings and work unchanged when
-the batch axis is sharded: the compiler gathers the columns and keeps the rows local.
+the batch axis is sharded: each device compares its own rows with the gathered columns of all.
+
+A loss is a mean over rows, and what a row adds depends on no other row's similarities. So a large
+batch may be compared in chunks of rows: see `_mean_over_rows`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
-from focusclip_jax.models.focusclip import FOCUS, IMAGE, TEXT
+from focusclip_jax.models.focusclip import FOCUS, IMAGE, TEXT, l2_normalise
+from focusclip_jax.sharding import batch_sharding
 
 # The pairs of views that a term may join, by the name it has in the config.
 TERMS = {"image_text": (IMAGE, TEXT), "focus_text": (FOCUS, TEXT), "focus_image": (FOCUS, IMAGE)}
@@ -23,64 +29,131 @@ MAX_LOG_SCALE = math.log(100)  # CLIP's clamp
 NTXENT_TEMPERATURE = 0.5
 
 
-def infonce(x, y, x_ids, y_ids, log_scale) -> jax.Array:
-    """CLIP's symmetric cross-entropy with a learnable temperature, clamped as CLIP clamps it.
-
-    x: (B, D), y: (S, D), x_ids: (B,), y_ids: (S,), log_scale: (), the logarithm of 1 / temperature.
-    A row with several positives aims at the uniform distribution over them.
-    """
-    logits = jnp.exp(jnp.clip(log_scale, 0.0, MAX_LOG_SCALE)) * (x @ y.T)
-    positive = x_ids[:, None] == y_ids[None, :]
-    return 0.5 * (_cross_entropy(logits, positive) + _cross_entropy(logits.T, positive.T))
+def term_weights(settings: ConfigDict) -> dict[str, float]:
+    """The weight of each term that `config.loss` switches on."""
+    return {term: settings[term] for term in TERMS if settings[term]}
 
 
-def ntxent(x, y, x_ids, y_ids, temperature=NTXENT_TEMPERATURE) -> jax.Array:
-    """SimCLR's loss at a fixed temperature: every other row of both views is a negative (2023 code)."""
-    rows = jnp.concatenate([x, y])
-    ids = jnp.concatenate([x_ids, y_ids])
-    itself = jnp.eye(rows.shape[0], dtype=bool)
-    logits = jnp.where(itself, -jnp.inf, rows @ rows.T / temperature)
-    return _cross_entropy(logits, (ids[:, None] == ids[None, :]) & ~itself)
-
-
-def sigmoid(x, y, x_ids, y_ids, log_scale, bias) -> jax.Array:
-    """SigLIP's pairwise loss: every pair is its own yes-or-no question, summed per row of x."""
-    logits = jnp.exp(jnp.clip(log_scale, 0.0, MAX_LOG_SCALE)) * (x @ y.T) + bias
-    sign = jnp.where(x_ids[:, None] == y_ids[None, :], 1.0, -1.0)
-    return -jax.nn.log_sigmoid(sign * logits).sum() / x.shape[0]
-
-
-def _cross_entropy(logits, positive):
-    """Mean over rows of −mean log-probability of the row's positives. Both (R, S); no row lacks one."""
-    log_probability = jax.nn.log_softmax(logits, axis=-1)
-    picked = jnp.where(positive, log_probability, 0.0).sum(-1) / positive.sum(-1)
-    return -picked.mean()
+def uses_focus(settings: ConfigDict) -> bool:
+    """Whether any term of `config.loss` looks at the highlighted image; without one the model is CLIP."""
+    return any(FOCUS in TERMS[term] for term in term_weights(settings))
 
 
 def total(
     views: Mapping[str, jax.Array],
     ids: jax.Array,
-    weights: Mapping[str, float],
-    kind: str,
+    settings: ConfigDict,
     log_scale: jax.Array,
     bias: jax.Array,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Weighted sum of the terms whose weight is not zero, and each term's own value.
 
     views: "image" and "focus" (B, D), "text" (B, C, D). ids: int32 (B,), the image of each row.
-    weights: by name of `TERMS`; v3 of the paper: image_text 1, focus_text 1 (dual); 2023 code: all three.
+    settings: `config.loss`. v3 of the paper weighs image_text and focus_text (dual), the 2023 code all three.
+    mesh: what the rows are sharded over; needed with more than one chunk only.
+
+    Every caption counts, in the average too: the loader repeats those of an image that has fewer than C.
     """
+    if settings.captions == "average":
+        views = {**views, TEXT: l2_normalise(views[TEXT].mean(axis=1))}
     rows = {name: x.reshape(-1, x.shape[-1]) for name, x in views.items()}
-    row_ids = {name: jnp.repeat(ids, rows[name].shape[0] // ids.shape[0]) for name in rows}
-    values = {}
-    for term, weight in weights.items():
-        if weight:
-            a, b = TERMS[term]
-            pair = rows[a], rows[b], row_ids[a], row_ids[b]
-            if kind == "ntxent":
-                values[term] = ntxent(*pair)
-            elif kind == "sigmoid":
-                values[term] = sigmoid(*pair, log_scale, bias)
-            else:
-                values[term] = infonce(*pair, log_scale)
+    row_ids = {name: jnp.repeat(ids, x.shape[0] // ids.shape[0]) for name, x in rows.items()}
+    weights, values = term_weights(settings), {}
+    for term in weights:
+        a, b = TERMS[term]
+        pair = rows[a], rows[b], row_ids[a], row_ids[b]
+        how = {"chunks": settings.chunks, "mesh": mesh}
+        if settings.kind == "ntxent":
+            values[term] = ntxent(*pair, **how)
+        elif settings.kind == "sigmoid":
+            values[term] = sigmoid(*pair, log_scale, bias, **how)
+        else:
+            values[term] = infonce(*pair, log_scale, **how)
     return sum(weights[term] * value for term, value in values.items()), values
+
+
+def infonce(x, y, x_ids, y_ids, log_scale, *, chunks: int = 1, mesh: Mesh | None = None) -> jax.Array:
+    """CLIP's symmetric cross-entropy with a learnable temperature, clamped as CLIP clamps it.
+
+    x: (B, D), y: (S, D), x_ids: (B,), y_ids: (S,), log_scale: (), the logarithm of 1 / temperature.
+    A row with several positives aims at the uniform distribution over them.
+    """
+
+    def row_losses(rows, columns):
+        (x, x_ids), (y, y_ids) = rows, columns
+        return _cross_entropy(x @ y.T, x_ids[:, None] == y_ids)
+
+    scale = _scale(log_scale)
+    forth = _mean_over_rows(row_losses, (scale * x, x_ids), (y, y_ids), chunks, mesh)
+    back = _mean_over_rows(row_losses, (scale * y, y_ids), (x, x_ids), chunks, mesh)
+    return 0.5 * (forth + back)
+
+
+def ntxent(x, y, x_ids, y_ids, *, chunks: int = 1, mesh: Mesh | None = None) -> jax.Array:
+    """SimCLR's loss at a fixed temperature: every other row of both views is a negative (2023 code).
+
+    x: (B, D), y: (S, D) with B dividing S, x_ids: (B,), y_ids: (S,).
+    """
+
+    def row_losses(rows, columns):
+        (x, x_ids, x_at), (y, y_ids, y_at) = rows, columns
+        itself = x_at[:, None] == y_at
+        logits = jnp.where(itself, -jnp.inf, x @ y.T)
+        return _cross_entropy(logits, (x_ids[:, None] == y_ids) & ~itself)
+
+    both, ids = _interleaved(x, y), _interleaved(x_ids, y_ids)
+    at = jnp.arange(ids.shape[0])
+    return _mean_over_rows(row_losses, (both / NTXENT_TEMPERATURE, ids, at), (both, ids, at), chunks, mesh)
+
+
+def sigmoid(x, y, x_ids, y_ids, log_scale, bias, *, chunks: int = 1, mesh: Mesh | None = None) -> jax.Array:
+    """SigLIP's pairwise loss: every pair is its own yes-or-no question, summed per row of x.
+
+    x: (B, D), y: (S, D), x_ids: (B,), y_ids: (S,), log_scale and bias: ().
+    """
+
+    def row_losses(rows, columns):
+        (x, x_bias, x_ids), (y, y_ids) = rows, columns
+        sign = jnp.where(x_ids[:, None] == y_ids, 1.0, -1.0)
+        return -jax.nn.log_sigmoid(sign * (x @ y.T + x_bias[:, None])).sum(-1)
+
+    rows = _scale(log_scale) * x, jnp.broadcast_to(bias, x_ids.shape), x_ids
+    return _mean_over_rows(row_losses, rows, (y, y_ids), chunks, mesh)
+
+
+def _scale(log_scale):
+    return jnp.exp(jnp.clip(log_scale, 0.0, MAX_LOG_SCALE))
+
+
+def _cross_entropy(logits, positive):
+    """−mean log-probability of each row's positives. Both (R, S), no row lacks one → (R,)."""
+    log_probability = jax.nn.log_softmax(logits, axis=-1)
+    return -jnp.where(positive, log_probability, 0.0).sum(-1) / positive.sum(-1)
+
+
+def _interleaved(x, y):
+    """Each row of x and then its share of y's rows, so that all stay on the device they are on."""
+    pairs = jnp.concatenate([x[:, None], y.reshape(x.shape[0], -1, *y.shape[1:])], axis=1)
+    return pairs.reshape(-1, *x.shape[1:])
+
+
+def _mean_over_rows(row_losses: Callable, rows, columns, chunks: int, mesh: Mesh | None) -> jax.Array:
+    """Mean of `row_losses(rows, columns)` → (R,), with 1 / chunks of the comparisons in memory at a time.
+
+    rows and columns: trees of arrays with R rows and S rows, and all that `row_losses` depends on.
+
+    In chunks, each device gathers the columns once, then loops over its own rows without talking to the
+    others; the backward pass computes the comparisons again and adds up the columns' gradients locally, to be
+    summed over devices once. Left to itself the compiler puts several messages into each turn of the loop.
+    """
+    if chunks == 1:
+        return row_losses(rows, columns).mean()
+
+    def on_one_device(rows, columns):
+        columns = jax.lax.all_gather(columns, mesh.axis_names, tiled=True)
+        parts = jax.tree.map(lambda x: x.reshape(chunks, -1, *x.shape[1:]), rows)
+        return jax.lax.map(jax.checkpoint(lambda part: row_losses(part, columns)), parts).reshape(-1)
+
+    split = batch_sharding(mesh).spec
+    return jax.shard_map(on_one_device, mesh=mesh, in_specs=split, out_specs=split)(rows, columns).mean()

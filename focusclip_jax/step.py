@@ -13,34 +13,85 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from focusclip_jax import losses, sharding
-from focusclip_jax.models.focusclip import FOCUS
+from focusclip_jax import optimizer as optimizers
 from focusclip_jax.state import TrainState
 
 Batch = Mapping[str, jax.Array]
+Views = Mapping[str, jax.Array]
 
 # XLA's CPU back end runs independent operations side by side, each on all cores: with two towers they
 # get in each other's way, and a step takes up to half as long again.
 CPU_COMPILER_OPTIONS = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
 
 
-def term_weights(config: ConfigDict) -> dict[str, float]:
-    """The weight of each term that the config switches on."""
-    return {term: config.loss[term] for term in losses.TERMS if config.loss[term]}
+def embed(params, graph: nnx.GraphDef, batch: Batch, focus: bool, parts: int = 1) -> Views:
+    """The embeddings of all views of a batch, encoded in `parts` parts one after the other."""
+
+    def encode(part):
+        return nnx.merge(graph, params).views(part, focus)
+
+    if parts == 1:
+        return encode(batch)
+    return _joined(jax.lax.map(encode, _split(batch, parts)))
 
 
-def uses_focus(weights: Mapping[str, float]) -> bool:
-    """Whether any term looks at the highlighted image; without one the model is CLIP."""
-    return any(FOCUS in losses.TERMS[term] for term in weights)
-
-
-def loss_and_metrics(params, graph: nnx.GraphDef, batch: Batch, weights: Mapping[str, float], kind: str):
-    """The training loss of a batch and its parts, as float32 scalars."""
+def loss_and_metrics(
+    params, views: Views, graph: nnx.GraphDef, ids: jax.Array, settings: ConfigDict, mesh: Mesh
+):
+    """The training loss of embeddings and its parts, as float32 scalars. settings: `config.loss`."""
     model = nnx.merge(graph, params)
     log_scale = model.log_scale[...]
-    views = model.views(batch, uses_focus(weights))
-    loss, terms = losses.total(views, batch["image_id"], weights, kind, log_scale, model.logit_bias[...])
+    loss, terms = losses.total(views, ids, settings, log_scale, model.logit_bias[...], mesh)
     temperature = jnp.exp(-jnp.clip(log_scale, 0.0, losses.MAX_LOG_SCALE))
     return loss, {"loss": loss, **terms, "temperature": temperature, "alpha": model.alpha}
+
+
+def gradients(params, graph: nnx.GraphDef, batch: Batch, learns, config: ConfigDict, mesh: Mesh):
+    """The gradient of the loss with respect to all parameters, and the metrics.
+
+    learns: a tree of bools like params. The others are constants to the compiler, which then leaves their
+    backward pass out; their gradient is zero.
+
+    In `config.micro_batches` parts it is the same gradient with the activations of one part in memory at a
+    time (Gao et al. 2021, GradCache): a contrastive loss needs the embeddings of the whole batch, but not
+    their activations. So encode all parts without keeping these, differentiate the loss by the embeddings,
+    then encode each part once more and take these derivatives back to the parameters.
+    """
+    focus, parts, ids = losses.uses_focus(config.loss), config.micro_batches, batch["image_id"]
+
+    def encode(params, part):
+        return embed(_holding(params, learns), graph, part, focus)
+
+    def loss_of(params, views):
+        return loss_and_metrics(_holding(params, learns), views, graph, ids, config.loss, mesh)
+
+    if parts == 1:
+        return jax.grad(lambda params: loss_of(params, encode(params, batch)), has_aux=True)(params)
+
+    views = embed(params, graph, batch, focus, parts)
+    # Temperature and bias enter in the loss, all else through the embeddings: the sum starts with the former.
+    (direct, of_views), metrics = jax.grad(loss_of, argnums=(0, 1), has_aux=True)(params, views)
+
+    def add(total, part_and_derivatives):
+        part, derivatives = part_and_derivatives
+        _, pull_back = jax.vjp(lambda params: encode(params, part), params)
+        return jax.tree.map(jnp.add, total, pull_back(derivatives)[0]), None
+
+    return jax.lax.scan(add, direct, (_split(batch, parts), _split(of_views, parts)))[0], metrics
+
+
+def _holding(params, learns):
+    return jax.tree.map(lambda value, learn: value if learn else jax.lax.stop_gradient(value), params, learns)
+
+
+def _split(rows, parts: int):
+    """(B, …) → (parts, B / parts, …): every `parts`-th row, so that each part lies on all devices evenly."""
+    return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), rows)
+
+
+def _joined(rows):
+    """Undo `_split`."""
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), rows)
 
 
 def make_train_step(
@@ -51,15 +102,13 @@ def make_train_step(
     config: ConfigDict,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The compiled update. The state is donated: its buffers are reused for the result."""
-    weights, kind = term_weights(config), config.loss.kind
+    learns = optimizers.trainable(config.optimizer, abstract.params)
 
     def train_step(state: TrainState, batch: Batch):
-        gradients, metrics = jax.grad(loss_and_metrics, has_aux=True)(
-            state.params, graph, batch, weights, kind
-        )
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        change, metrics = gradients(state.params, graph, batch, learns, config, mesh)
+        updates, optimizer_state = optimizer.update(change, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        metrics["gradient_norm"] = optax.tree.norm(change)
         return TrainState(state.step + 1, params, optimizer_state), metrics
 
     places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
@@ -77,7 +126,7 @@ def make_view_step(graph: nnx.GraphDef, mesh: Mesh) -> Callable[..., dict[str, j
     """(params, batch) → the embeddings of all three views, gathered on every device."""
 
     def view_step(params, batch: Batch):
-        return nnx.merge(graph, params).views(batch, focus=True)
+        return embed(params, graph, batch, focus=True)
 
     return jax.jit(view_step, out_shardings=sharding.replicated(mesh))
 

@@ -6,18 +6,18 @@ import contextlib
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from focusclip_jax import losses
 from focusclip_jax.data.loader import LoaderSettings, eval_batches
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.data.text import TokenTable
 from focusclip_jax.errors import UserError
 from focusclip_jax.models.focusclip import IMAGE, TEXT
-from focusclip_jax.step import loss_and_metrics, put, term_weights, uses_focus
+from focusclip_jax.step import embed, loss_and_metrics, put
 
 
 class Validation:
@@ -42,7 +42,7 @@ class Validation:
         self.table = table
         self._settings = dataclasses.replace(settings, captions=1, workers=0)
         self._mesh = mesh
-        self._step = make_validation_step(graph, config)
+        self._step = make_validation_step(graph, config, mesh)
 
     def run(self, params) -> dict[str, float]:
         """Means over the full batches: losses, and image-text similarity of right and wrong pairs."""
@@ -60,23 +60,22 @@ class Validation:
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def make_validation_step(graph: nnx.GraphDef, config: ConfigDict):
+def make_validation_step(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh):
     """(params, batch) → scalars by name."""
-    weights, kind = term_weights(config), config.loss.kind
 
     def validation_step(params, batch):
-        values = loss_and_metrics(params, graph, batch, weights, kind)[1]
-        views = nnx.merge(graph, params).views(batch, uses_focus(weights))
+        views = embed(params, graph, batch, losses.uses_focus(config.loss), config.micro_batches)
+        _, values = loss_and_metrics(params, views, graph, batch["image_id"], config.loss, mesh)
         right, wrong = similarities(views[IMAGE], views[TEXT][:, 0])
-        losses = {name: value for name, value in values.items() if name not in ("temperature", "alpha")}
-        return losses | {"positive_similarity": right, "negative_similarity": wrong}
+        values = {name: value for name, value in values.items() if name not in ("temperature", "alpha")}
+        return values | {"positive_similarity": right, "negative_similarity": wrong}
 
     return jax.jit(validation_step)
 
 
 def similarities(image: jax.Array, text: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean cosine of matching rows, and of all others. Both (B, D), L2-normalised."""
-    cosine = image @ text.T
-    rows = cosine.shape[0]
-    matching = jnp.trace(cosine)
-    return matching / rows, (cosine.sum() - matching) / (rows * (rows - 1))
+    rows = image.shape[0]
+    matching = (image * text).sum()
+    everything = image.sum(0) @ text.sum(0)  # the sum over all pairs, without a matrix of them
+    return matching / rows, (everything - matching) / (rows * (rows - 1))

@@ -1,6 +1,8 @@
-"""The losses against the published formulas, written out row by row."""
+"""The losses against the published formulas, written out row by row, however they are computed."""
 
 from __future__ import annotations
+
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,19 +11,28 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from focusclip_jax import config as configs
 from focusclip_jax import losses, sharding
 
-
-def embeddings(rows, seed, dim=8):
-    x = np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+KINDS = ["infonce", "ntxent", "sigmoid"]
 
 
-X, Y, IDS = embeddings(6, 0), embeddings(6, 1), np.arange(6)
+def embeddings(*shape, seed):
+    x = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+X, Y, IDS = embeddings(6, 8, seed=0), embeddings(6, 8, seed=1), np.arange(6)
+
+
+def settings(kind, **changes):
+    loss = configs.default().loss
+    loss.update(kind=kind, **changes)
+    return loss
 
 
 def log_softmax(row):
-    return row - np.log(np.exp(row).sum())
+    return row - row.max() - np.log(np.exp(row - row.max()).sum())
 
 
 def test_infonce_is_clips_symmetric_cross_entropy():
@@ -93,32 +104,153 @@ def test_sigmoid_says_yes_to_all_rows_of_a_repeated_image():
     )
 
 
-@pytest.mark.parametrize("kind", ["infonce", "ntxent", "sigmoid"])
+def views_of(images, texts):
+    return {"image": jnp.asarray(images), "focus": jnp.asarray(images[::-1]), "text": jnp.asarray(texts)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_total_is_the_weighted_sum_of_its_terms_and_accepts_several_captions(kind):
-    views = {
-        "image": jnp.asarray(X),
-        "focus": jnp.asarray(embeddings(6, 3)),
-        "text": jnp.stack([Y, X], axis=1),
-    }
-    weights = {"image_text": 1.0, "focus_text": 0.5, "focus_image": 0.0}
-    value, terms = losses.total(views, jnp.asarray(IDS), weights, kind, jnp.log(10.0), jnp.float32(-10))
+    views = views_of(X, np.stack([Y, X], axis=1))
+    loss = settings(kind, image_text=1.0, focus_text=0.5, focus_image=0.0)
+    value, terms = losses.total(views, jnp.asarray(IDS), loss, jnp.log(10.0), jnp.float32(-10))
     assert set(terms) == {"image_text", "focus_text"}
     np.testing.assert_allclose(value, terms["image_text"] + 0.5 * terms["focus_text"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["infonce", "ntxent", "sigmoid"])
-def test_value_and_gradient_do_not_depend_on_the_number_of_devices(kind):
-    x, y, ids = embeddings(16, 4), embeddings(16, 5), np.arange(16) // 2
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_average_of_captions_is_one_text_of_length_one(kind):
+    loss = settings(kind, captions="average", focus_text=0.0)
+    views = views_of(X, np.stack([Y, X[::-1]], axis=1))
+    value, _ = losses.total(views, jnp.asarray(IDS), loss, jnp.log(10.0), jnp.float32(-10))
+    average = Y + X[::-1]
+    average /= np.linalg.norm(average, axis=1, keepdims=True)
+    by_hand = formula(kind, X, average[:, None], IDS, np.log(10.0), -10.0)
+    np.testing.assert_allclose(value, by_hand, rtol=1e-5)
 
-    def value(x, y, ids):
-        views = {"image": x, "text": y[:, None]}
-        return losses.total(views, ids, {"image_text": 1.0}, kind, jnp.log(10.0), jnp.float32(-10))[0]
 
-    results = []
-    for count in (1, 8):
-        mesh = sharding.make_mesh(count, 1, jax.devices()[:count])
-        where = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
-        arguments = [jax.device_put(a, where) for a in (x, y, ids)]
-        results.append(jax.jit(jax.value_and_grad(value, argnums=(0, 1)))(*arguments))
-    for one, eight in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(one, eight, rtol=1e-5, atol=1e-6)
+# One caption of an image more than B, every third image twice, so that chunks and devices part positives.
+ROWS, SCALE, BIAS = 64, np.log(7.0), -3.0
+IMAGES, TEXTS = embeddings(ROWS, 8, seed=4), embeddings(ROWS, 2, 8, seed=5)
+IMAGE_IDS = np.random.default_rng(6).integers(0, 48, ROWS)
+
+
+def formula(kind, images, texts, ids, log_scale, bias):
+    """Each loss of (image, text) pairs in float64, one row after the other. texts: (B, C, D)."""
+    x, y = images.astype(np.float64), texts.reshape(-1, texts.shape[-1]).astype(np.float64)
+    y_ids = np.repeat(ids, texts.shape[1])
+
+    def cross_entropy(row, own, ids):
+        return -log_softmax(row)[ids == own].mean()
+
+    if kind == "infonce":
+        logits = np.exp(log_scale) * x @ y.T
+        rows = [cross_entropy(row, own, y_ids) for row, own in zip(logits, ids, strict=True)]
+        columns = [cross_entropy(row, own, ids) for row, own in zip(logits.T, y_ids, strict=True)]
+        return (np.mean(rows) + np.mean(columns)) / 2
+    if kind == "ntxent":
+        both, both_ids = np.concatenate([x, y]), np.concatenate([ids, y_ids])
+        rows = []
+        for i in range(len(both)):
+            others = np.arange(len(both)) != i
+            rows.append(cross_entropy(both[others] @ both[i] / 0.5, both_ids[i], both_ids[others]))
+        return np.mean(rows)
+    sign = np.where(ids[:, None] == y_ids, 1, -1)
+    return np.logaddexp(0, -sign * (np.exp(log_scale) * x @ y.T + bias)).sum() / len(x)
+
+
+def value_and_gradients(kind, chunks, data, fsdp):
+    """Of the image-text term, compiled for data × fsdp devices: value, d images, d texts, d scale, d bias."""
+    mesh = sharding.make_mesh(data, fsdp, jax.devices()[: data * fsdp])
+    loss = settings(kind, chunks=chunks, focus_text=0.0)
+
+    def value(images, texts, log_scale, bias, ids):
+        return losses.total({"image": images, "text": texts}, ids, loss, log_scale, bias, mesh)[0]
+
+    batch = [jax.device_put(a, sharding.batch_sharding(mesh)) for a in (IMAGES, TEXTS, IMAGE_IDS)]
+    scalars = jax.device_put((jnp.float32(SCALE), jnp.float32(BIAS)), sharding.replicated(mesh))
+    result, gradients = jax.jit(jax.value_and_grad(value, argnums=(0, 1, 2, 3)))(
+        *batch[:2], *scalars, batch[2]
+    )
+    return result, *gradients
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return {kind: value_and_gradients(kind, 1, 1, 1) for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_plain_form_is_the_formula_and_its_gradient(plain, kind):
+    """The gradient by central differences of the formula in float64, along every kind of input."""
+    value, images, texts, scale, bias = plain[kind]
+    inputs = [IMAGES.astype(np.float64), TEXTS.astype(np.float64), SCALE, BIAS]
+
+    def at(*moved):
+        return formula(kind, moved[0], moved[1], IMAGE_IDS, moved[2], moved[3])
+
+    np.testing.assert_allclose(value, at(*inputs), rtol=1e-6)
+    for argument, gradient in enumerate((images, texts, scale, bias)):
+        direction = np.random.default_rng(7).normal(size=np.shape(inputs[argument]))
+        ahead, behind = list(inputs), list(inputs)
+        ahead[argument] = ahead[argument] + 1e-5 * direction
+        behind[argument] = behind[argument] - 1e-5 * direction
+        slope = (at(*ahead) - at(*behind)) / 2e-5
+        np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("data", "fsdp", "chunks"),
+    [
+        *((1, 1, 2), (1, 1, 4), (1, 1, 8), (1, 1, ROWS)),
+        *((2, 1, 1), (2, 1, 4), (1, 2, ROWS // 2)),
+        *((8, 1, 1), (8, 1, 2), (8, 1, ROWS // 8), (2, 4, 4)),
+    ],
+)
+def test_neither_chunks_nor_devices_change_value_or_gradient(plain, kind, data, fsdp, chunks):
+    for got, expected in zip(value_and_gradients(kind, chunks, data, fsdp), plain[kind], strict=True):
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-6 * largest)
+
+
+def compiled(kind, chunks, rows=1024, dim=64):
+    """The dual objective's value and gradient for eight devices."""
+    mesh = sharding.make_mesh(8, 1)
+    loss = settings(kind, chunks=chunks)
+
+    def value(images, focus, texts, scale, bias, ids):
+        views = {"image": images, "focus": focus, "text": texts}
+        return losses.total(views, ids, loss, scale, bias, mesh)[0]
+
+    where, copied = sharding.batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
+    view = jax.ShapeDtypeStruct((rows, dim), jnp.float32, sharding=where)
+    texts = jax.ShapeDtypeStruct((rows, 1, dim), jnp.float32, sharding=where)
+    scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=copied)
+    ids = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=where)
+    step = jax.jit(jax.value_and_grad(value, argnums=(0, 1, 2, 3, 4)))
+    return step.lower(view, view, texts, scalar, scalar, ids).compile()
+
+
+MESSAGE = re.compile(r"= (.*) (?:all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)\(")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_devices_exchange_embeddings_once_and_never_similarities(kind):
+    """Eight devices, 1,024 rows: similarities of a device have a side of 1,024, embeddings one of 64."""
+    text = compiled(kind, chunks=4).as_text()
+    entry = text[text.index("\nENTRY") :]
+    messages = MESSAGE.findall(text)
+    assert messages
+    assert len(messages) == len(MESSAGE.findall(entry)), "a loop over chunks waits for other devices"
+    for shapes in messages:
+        for shape in re.findall(r"\[([\d,]+)\]", shapes):
+            sides = sorted(map(int, shape.split(",")))
+            assert len(sides) == 1 or sides[0] <= 64, f"a message holds similarities: {shapes}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chunks_divide_the_memory_of_the_similarities(kind):
+    plain, chunked = (
+        compiled(kind, chunks, rows=4096, dim=16).memory_analysis().temp_size_in_bytes for chunks in (1, 16)
+    )
+    assert chunked < plain / 8
