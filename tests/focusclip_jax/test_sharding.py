@@ -30,7 +30,8 @@ def small_config():
     config.text.buckets = (32, 48)
     config.model.patch_size = 8
     config.model.embedding = 16
-    config.model.image = config.model.text = {"depth": 2, "width": 32, "heads": 4, "mlp": 64}
+    for tower in (config.model.image, config.model.text):
+        tower.update(depth=2, width=32, heads=4, mlp=64)
     config.batch_size = 16
     config.steps = 10
     config.optimizer.warmup_steps = 2
