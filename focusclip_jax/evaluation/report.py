@@ -27,7 +27,7 @@ WIDTH = 110
 LEGEND = (
     "Accuracy is top-k with Wilson's 95 % interval; chance is k / classes; constant always answers the k "
     "commonest labels; balanced is top-1, averaged over classes (chance 1 / classes). Seen classes are named "
-    "in the training captions, unseen ones are not; mixed is both."
+    "in the training captions, unseen ones are not; mixed is both; of an imported model it is unknown."
 )
 
 

@@ -55,15 +55,17 @@ def collect(texts: Iterable[str], names: Iterable[str]) -> TrainingText:
     return TrainingText(frozenset(words - {"."}), {phrase: phrase in found for phrase in sorted(wanted)})
 
 
-def write(path: Path, text: TrainingText) -> None:
-    write_text(path, json.dumps({"words": sorted(text.words), "phrases": text.phrases}, ensure_ascii=False))
+def write(path: Path, text: TrainingText | None) -> None:
+    """text: None for an imported model, whose captions nobody here has read."""
+    row = text and {"words": sorted(text.words), "phrases": text.phrases}
+    write_text(path, json.dumps(row, ensure_ascii=False))
 
 
-def read(path: Path) -> TrainingText:
+def read(path: Path) -> TrainingText | None:
     """Inverse of `write`. Raises `UserError` where the file is missing or damaged."""
     try:
         row = json.loads(path.read_text())
-        return TrainingText(frozenset(row["words"]), dict(row["phrases"]))
+        return row and TrainingText(frozenset(row["words"]), dict(row["phrases"]))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; training writes it at its start") from None
     except (ValueError, KeyError, TypeError):

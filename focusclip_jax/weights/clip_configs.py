@@ -95,10 +95,12 @@ INTERPOLATION = {"bilinear": "bilinear", "bicubic": "bicubic", "random": "bicubi
 # Every variant of open_clip is off (None, false, 0) in a plain CLIP, but for these, which name theirs.
 PLAIN_VISION = {"pool_type": "tok", "pos_embed_type": "learnable", "block_type": "default"}
 PLAIN_TEXT = {"pool_type": "argmax", "proj_type": "linear", "block_type": "default"}
-# Without effect on a plain CLIP's embeddings: for training, for other towers, or for what follows the end.
+# Without effect on the embeddings of a plain CLIP: for training, for other towers, for what follows the end
+# of a text, or for the names of tensors.
 INERT = {
     "attn_pooler_heads",
     "attn_pooler_queries",
+    "custom_text",
     "eos_id",
     "hf_model_pretrained",
     "hf_tokenizer_name",
