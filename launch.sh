@@ -13,6 +13,11 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
         Evaluate a checkpoint on every task whose data is there.
   ./launch.sh report DIR…
         Results of one or more workdirs side by side.
+  ./launch.sh import --from=FOLDER_OR_ID --workdir=DIR [--image-size=N] [--context=N]
+        A published CLIP (Hugging Face or open_clip, safetensors) as a workdir to evaluate. ID is
+        owner/name@revision of the Hugging Face hub.
+  ./launch.sh export --workdir=DIR [--step=N] --out=DIR
+        A checkpoint as a model for transformers and open_clip.
   ./launch.sh annotate describe --source=FORMAT:PATH --out=DIR …
         Keypoints and activities to pose descriptions (see: ./launch.sh annotate describe --help).
   ./launch.sh annotate pack --journal=DIR --split=NAME --out=DIR …
@@ -96,7 +101,7 @@ ensure() {
 
 verb=train
 case ${1:-} in
-  train | evaluate | report | annotate | test | lint | setup) verb=$1; shift ;;
+  train | evaluate | report | import | export | annotate | test | lint | setup) verb=$1; shift ;;
   -h | --help | help | "") usage; exit 0 ;;
   --*) ;;
   *) fail "unknown verb '$1'; ./launch.sh --help lists them" ;;

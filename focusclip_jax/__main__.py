@@ -1,4 +1,4 @@
-"""The verbs of `./launch.sh` that need the model: prepare, train, evaluate, report."""
+"""The verbs of `./launch.sh` that need the model: prepare, train, evaluate, report, import, export."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def main(verb: str, arguments: list[str]) -> None:
         if not arguments:
             raise UserError("report: expected one or more workdirs")
         print(report.compare([pathlib.Path(argument) for argument in arguments]))
+    elif verb == "import":
+        from focusclip_jax.weights import importing
+
+        importing.main(arguments)
+    elif verb == "export":
+        from focusclip_jax.weights import exporting
+
+        exporting.main(arguments)
     else:
         raise UserError(f"unknown verb {verb!r}; ./launch.sh --help lists them")
 

@@ -23,7 +23,7 @@ from focusclip_jax.files import replacing, write_text
 from focusclip_jax.weights.hub import Files, open_files
 
 PAD, START, END = "<pad>", "<start>", "<end>"
-_PAD_NAMES = (PAD, "[PAD]", "<|pad|>")  # how published tokenizers spell it
+PAD_NAMES = (PAD, "[PAD]", "<|pad|>")  # how published tokenizers spell it
 
 
 class Tokenizer:
@@ -55,7 +55,7 @@ class Tokenizer:
             show_progress=False,
         )
         inner.train_from_iterator(captions, trainer)
-        inner.post_processor = _between(inner, START, END)
+        inner.post_processor = between(inner, START, END)
         return cls(inner)
 
     @classmethod
@@ -107,7 +107,11 @@ class Tokenizer:
         """Write `tokenizer.json`, which `load` and other libraries read."""
         path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, self._inner.to_str())
+        write_text(path, self.to_json())
+
+    def to_json(self) -> str:
+        """The content of `tokenizer.json`."""
+        return self._inner.to_str()
 
     def encode(self, texts: Sequence[str], context: int) -> list[np.ndarray]:
         """Ids int32 (length,) of each text, at most `context` long; a text cut short keeps its end token."""
@@ -124,7 +128,7 @@ class Tokenizer:
     @property
     def pad_id(self) -> int:
         """The padding token's id; 0 where the vocabulary has none, as in OpenAI's CLIP (lengths mask it)."""
-        ids = (self._inner.token_to_id(name) for name in _PAD_NAMES)
+        ids = (self._inner.token_to_id(name) for name in PAD_NAMES)
         return next((i for i in ids if i is not None), 0)
 
     @property
@@ -136,7 +140,7 @@ class Tokenizer:
     @property
     def hash(self) -> str:
         """Hex digest of all that decides the ids."""
-        content = json.dumps(json.loads(self._inner.to_str()), sort_keys=True)
+        content = json.dumps(json.loads(self.to_json()), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -145,7 +149,8 @@ def names_a_file(source: str) -> bool:
     return source.startswith((".", "/", "~")) or source.endswith((".json", ".txt", ".gz"))
 
 
-def _between(inner: tokenizers.Tokenizer, start: str, end: str) -> processors.TemplateProcessing:
+def between(inner: tokenizers.Tokenizer, start: str, end: str) -> processors.TemplateProcessing:
+    """Puts every text between two of the tokenizer's tokens."""
     special = [(name, inner.token_to_id(name)) for name in (start, end)]
     return processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=special)
 
@@ -159,11 +164,11 @@ def _bert(vocabulary: str) -> tokenizers.Tokenizer:
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     inner.add_special_tokens([t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in ids])
-    inner.post_processor = _between(inner, "[CLS]", "[SEP]")
+    inner.post_processor = between(inner, "[CLS]", "[SEP]")
     return inner
 
 
-_CLIP_START, _CLIP_END = "<|startoftext|>", "<|endoftext|>"
+CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 _CLIP_MERGES = 49152 - 256 - 2  # the file holds more than CLIP uses
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -173,7 +178,7 @@ def _openai_clip(merges_file: str) -> tokenizers.Tokenizer:
     if len(merges) != _CLIP_MERGES:
         raise ValueError(f"expected {_CLIP_MERGES} merges")
     letters = _clip_alphabet()
-    tokens = [*letters, *(c + "</w>" for c in letters), *map("".join, merges), _CLIP_START, _CLIP_END]
+    tokens = [*letters, *(c + "</w>" for c in letters), *map("".join, merges), CLIP_START, CLIP_END]
     return _clip(merges, {token: i for i, token in enumerate(tokens)})
 
 
@@ -186,26 +191,25 @@ def _merges(file: str) -> list[tuple[str, str]]:
 
 
 def _clip(merges: list[tuple[str, str]], ids: dict[str, int]) -> tokenizers.Tokenizer:
-    missing = [token for token in (_CLIP_START, _CLIP_END) if token not in ids]
+    missing = [token for token in (CLIP_START, CLIP_END) if token not in ids]
     if missing:
         raise ValueError(f"its vocabulary lacks {', '.join(missing)}")
-    inner = tokenizers.Tokenizer(models.BPE(ids, merges, end_of_word_suffix="</w>", unk_token=_CLIP_END))
-    inner.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFC(),
-            normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
-            normalizers.Lowercase(),
-        ]
-    )
+    inner = tokenizers.Tokenizer(models.BPE(ids, merges, end_of_word_suffix="</w>", unk_token=CLIP_END))
+    inner.normalizer = clip_normalizer()
     inner.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(tokenizers.Regex(_CLIP_WORDS), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    inner.add_special_tokens([_CLIP_START, _CLIP_END])
-    inner.post_processor = _between(inner, _CLIP_START, _CLIP_END)
+    inner.add_special_tokens([CLIP_START, CLIP_END])
+    inner.post_processor = between(inner, CLIP_START, CLIP_END)
     return inner
+
+
+def clip_normalizer() -> normalizers.Normalizer:
+    one_space = normalizers.Replace(tokenizers.Regex(r"\s+"), " ")
+    return normalizers.Sequence([normalizers.NFC(), one_space, normalizers.Lowercase()])
 
 
 def _clip_alphabet() -> list[str]:
