@@ -1,3 +1,5 @@
+import gzip
+import json
 import os
 import pathlib
 import subprocess
@@ -109,6 +111,100 @@ def test_clip_merges_give_the_ids_of_clip(shared_data):
     np.testing.assert_array_equal(cut, photo)
     assert clip.encode(["a photo of a cat"], 4)[0].tolist() == [49406, 320, 1125, 49407]
     assert clip.vocab_size == 49408
+
+
+GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "tokenizers.json").read_text())
+
+
+def assert_golden(tokenizer, name):
+    """Against the ids of transformers (golden/make_tokenizer_golden.py)."""
+    got = tokenizer.encode(GOLDEN["texts"], GOLDEN["context"])
+    for text_, ids, expected in zip(GOLDEN["texts"], got, GOLDEN[name], strict=True):
+        assert ids.tolist() == expected, text_
+
+
+def test_texts_of_all_kinds_get_the_ids_of_transformers(shared_data):
+    assert_golden(Tokenizer.load(shared_data / "text" / "bpe_simple_vocab_16e6.txt.gz"), "clip")
+    assert_golden(Tokenizer.load(shared_data / "text" / "bert-base-uncased-vocab.txt"), "bert")
+
+
+def hugging_face_clip(merges_file, vocabulary):
+    """CLIP's tokenizer.json as transformers 5.24 writes it: other parts than ours, the same ids."""
+    words = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0},
+        "padding": None,
+        "added_tokens": [
+            {"id": 49406, "content": "<|startoftext|>", **special},
+            {"id": 49407, "content": "<|endoftext|>", **special},
+        ],
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "NFC"},
+                {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "},
+                {"type": "Lowercase"},
+            ],
+        },
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {
+                    "type": "Split",
+                    "pattern": {"Regex": r"<\|startoftext\|>|<\|endoftext\|>|" + words},
+                    "behavior": "Removed",
+                    "invert": True,
+                },
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+            ],
+        },
+        "post_processor": {
+            "type": "RobertaProcessing",
+            "sep": ["<|endoftext|>", 49407],
+            "cls": ["<|startoftext|>", 49406],
+            "trim_offsets": False,
+            "add_prefix_space": False,
+        },
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "<|endoftext|>",
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "</w>",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": vocabulary,
+            "merges": [line.split() for line in merges_file],
+        },
+    }
+
+
+def test_a_folder_of_hugging_face_gives_the_ids_of_clip_in_its_new_and_its_old_form(shared_data, tmp_path):
+    source = shared_data / "text" / "bpe_simple_vocab_16e6.txt.gz"
+    merges = gzip.decompress(source.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
+    bytes_ = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [*map(chr, bytes_), *(chr(256 + n) for n in range(256 - len(bytes_)))]
+    tokens = [*letters, *(a + "</w>" for a in letters), *(m.replace(" ", "") for m in merges)]
+    vocabulary = {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    assert_golden(Tokenizer.load(tmp_path), "clip")
+    (tmp_path / "vocab.json").unlink()
+    with pytest.raises(UserError, match=r"no tokenizer; expected tokenizer.json, or vocab.json and merges"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(hugging_face_clip(merges, vocabulary)))
+    assert_golden(Tokenizer.load(tmp_path), "clip")
+
+
+def test_a_vocabulary_without_clips_start_and_end_is_not_taken_for_clips(tmp_path):
+    (tmp_path / "vocab.json").write_text('{"a": 0, "b": 1, "ab": 2}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n")
+    with pytest.raises(UserError, match=r"merges.txt: not a tokenizer .*lacks <\|startoftext\|>, <\|endof"):
+        Tokenizer.load(tmp_path)
 
 
 def test_a_bert_vocabulary_gives_the_ids_of_bert(shared_data):
