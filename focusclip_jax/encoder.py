@@ -8,22 +8,44 @@ import jax
 import numpy as np
 from flax import nnx
 
+from focusclip_jax.data import images
 from focusclip_jax.data.text import Tokenizer
+from focusclip_jax.losses import MAX_LOG_SCALE
 from focusclip_jax.models.focusclip import Architecture, unit_pixels
 
 
 class Encoder:
     """The two towers with their parameters, compiled. Nothing in it knows of heatmaps.
 
-    image_size: side of the images it takes, pixels.
+    image_size: side of the images it takes, pixels. embedding: D. scale: what cosines were multiplied by in
+    the loss, 1 / temperature.
     """
 
-    def __init__(self, graph: nnx.GraphDef, params, architecture: Architecture, tokenizer: Tokenizer):
+    def __init__(
+        self,
+        graph: nnx.GraphDef,
+        params,
+        architecture: Architecture,
+        tokenizer: Tokenizer,
+        fit: str,
+        interpolation: str,
+    ):
+        """fit, interpolation: how a whole image becomes square, see `images.model_input`."""
         self.image_size = architecture.image.image_size
+        self.embedding = architecture.embedding
         self.params = params
+        self.scale = float(np.exp(np.clip(params["log_scale"], 0.0, MAX_LOG_SCALE)))
         self._context = architecture.text.context
+        # A mean that counts the padding needs the padding of training, which is then always the context.
+        self._shortest = self._context if architecture.text.pool == "mean_padded" else 16
         self._tokenizer = tokenizer
+        self._fit, self._interpolation = fit, interpolation
         self._images, self._texts = _compiled(graph)
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) RGB of any size → uint8 (S, S, 3), what `encode_images` takes B of."""
+        size = self.image_size, self.image_size
+        return images.model_input(image, size, self._fit, self._interpolation)
 
     def encode_images(self, images: np.ndarray) -> np.ndarray:
         """uint8 (B, H, W, 3) RGB → float32 (B, D), L2-normalised. Each new B compiles once."""
@@ -33,9 +55,8 @@ class Encoder:
         """B texts → float32 (B, D), L2-normalised. Texts longer than the model's context are cut."""
         rows = self._tokenizer.encode(texts, self._context)
         lengths = np.array([len(row) for row in rows], np.int32)
-        tokens = np.full(
-            (len(rows), _padded_length(lengths.max(), self._context)), self._tokenizer.pad_id, np.int32
-        )
+        length = _padded_length(lengths.max(), self._shortest, self._context)
+        tokens = np.full((len(rows), length), self._tokenizer.pad_id, np.int32)
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
         return np.asarray(self._texts(self.params, tokens, lengths))
@@ -48,6 +69,6 @@ def _compiled(graph: nnx.GraphDef):
     return images, texts
 
 
-def _padded_length(longest: int, context: int) -> int:
+def _padded_length(longest: int, shortest: int, context: int) -> int:
     """The next power of two, so that few shapes are compiled."""
-    return min(context, max(16, 1 << (int(longest) - 1).bit_length()))
+    return min(context, max(shortest, 1 << (int(longest) - 1).bit_length()))

@@ -70,7 +70,8 @@ def load_encoder(workdir: workdirs.Workdir, step: int | None = None) -> tuple[En
     checkpoints = Checkpoints(workdir.checkpoints)
     step, params = checkpoints.restore_params(step, state.abstract_params(architecture, mesh))
     checkpoints.close()
-    return Encoder(state.graph_of(architecture), params, architecture, tokenizer), step
+    graph, data = state.graph_of(architecture), config.data
+    return Encoder(graph, params, architecture, tokenizer, data.fit, data.interpolation), step
 
 
 def mesh_here(fsdp: int) -> Mesh:

@@ -46,7 +46,8 @@ class Run:
     abstract: TrainState
 
     def encoder(self, params) -> Encoder:
-        return Encoder(self.graph, params, self.architecture, self.tokenizer)
+        data = self.config.data
+        return Encoder(self.graph, params, self.architecture, self.tokenizer, data.fit, data.interpolation)
 
 
 def set_up(config: ConfigDict, root: pathlib.Path) -> Run:
@@ -156,6 +157,8 @@ def loader_settings(config: ConfigDict) -> LoaderSettings:
         crop_area=config.data.crop_area,
         crop_aspect=config.data.crop_aspect,
         flip=config.data.flip,
+        fit=config.data.fit,
+        interpolation=config.data.interpolation,
         threads=config.data.threads,
         workers=config.data.workers,
     )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from annotation import schema
+from focusclip_jax.data import images
 
 
 class View(NamedTuple):
@@ -30,6 +31,17 @@ class View(NamedTuple):
 def whole(height: int, width: int) -> View:
     """The view that keeps everything: resize without crop, as the 2023 code does."""
     return View(0.0, 0.0, float(width), float(height))
+
+
+def fitted(height: int, width: int, size: tuple[int, int], fit: str) -> View:
+    """What `images.model_input` shows of an image of height x width pixels; it becomes `size` (H, W)."""
+    resized, (top, left) = images.placement((height, width), size, fit)
+    return View(
+        left=left * width / resized[1],
+        top=top * height / resized[0],
+        width=size[1] * width / resized[1],
+        height=size[0] * height / resized[0],
+    )
 
 
 def scale_view(view: View, vertical: float, horizontal: float) -> View:
@@ -53,18 +65,22 @@ def random_view(
     area: tuple[float, float],
     aspect: float,
     flip: float,
+    largest: View | None = None,
 ) -> View:
     """A random rectangle inside an image of height x width pixels.
 
-    randoms: (5,) in [0, 1). area: smallest and largest share of the image that is kept.
+    randoms: (5,) in [0, 1). area: smallest and largest share of `largest` that is kept.
     aspect: the width-to-height ratio is changed by a factor between 1 / aspect and aspect (log-uniform)
-    relative to the image's own, since the whole image is squeezed into the output too.
+    relative to that of `largest`.
     flip: probability of mirroring.
+    largest: what evaluation would show, by default the whole image. Its place does not matter: a square
+    of it is anywhere in the image.
     """
+    largest = largest or whole(height, width)
     kept = area[0] + (area[1] - area[0]) * randoms[0]
     stretch = aspect ** (2 * randoms[1] - 1)
-    view_width = width * min(1.0, (kept * stretch) ** 0.5)
-    view_height = height * min(1.0, (kept / stretch) ** 0.5)
+    view_width = min(width, largest.width * (kept * stretch) ** 0.5)
+    view_height = min(height, largest.height * (kept / stretch) ** 0.5)
     return View(
         left=float((width - view_width) * randoms[2]),
         top=float((height - view_height) * randoms[3]),

@@ -1,4 +1,4 @@
-"""JPEG bytes and files to uint8 RGB pixels, and antialiased resizing of a part of them."""
+"""JPEG bytes and files to uint8 RGB pixels, and from there to the size that a model takes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import os
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import simplejpeg
 
 from focusclip_jax.errors import UserError
+
+# Both average over all pixels that fall into one of the output.
+FILTERS = {"bilinear": PIL.Image.Resampling.BILINEAR, "bicubic": PIL.Image.Resampling.BICUBIC}
 
 
 def decode(jpeg: bytes, where: str = "image", min_size: tuple[float, float] = (0, 0)) -> np.ndarray:
@@ -26,29 +30,77 @@ def decode(jpeg: bytes, where: str = "image", min_size: tuple[float, float] = (0
         raise UserError(f"{where}: not a readable JPEG ({error})") from None
 
 
-def resize(image: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
-    """Antialiased bilinear resize of a part of uint8 (H, W, 3) to size (height, width).
+def resize(
+    image: np.ndarray,
+    box: tuple[float, float, float, float],
+    size: tuple[int, int],
+    interpolation: str = "bilinear",
+) -> np.ndarray:
+    """Antialiased resize of a part of uint8 (H, W, 3) to size (height, width).
 
     box: left, top, right, bottom in pixels of `image`, measured from its edges; fractions count.
+    interpolation: of `FILTERS`.
     """
     if size == image.shape[:2] and tuple(box) == (0, 0, size[1], size[0]):
         return image
     picture = PIL.Image.fromarray(image)
-    resized = picture.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR, box=box)
+    resized = picture.resize((size[1], size[0]), FILTERS[interpolation], box=box)
     return np.asarray(resized)
 
 
-def load_rgb(source: str | os.PathLike | bytes) -> np.ndarray:
-    """Read an image file, or its bytes, of any kind PIL knows to uint8 (H, W, 3) RGB.
+def model_input(image: np.ndarray, size: tuple[int, int], fit: str, interpolation: str) -> np.ndarray:
+    """A whole image, uint8 (H, W, 3) of any size, as the model takes it: uint8 (height, width, 3) of `size`.
 
-    EXIF orientation is not applied, as in the 2023 code. Raises UserError naming the file.
+    fit: "stretch" gives up the aspect ratio (the 2023 code); "crop" resizes the image until it covers
+    `size` and cuts out the middle (CLIP). With "crop" and bicubic the pixels are those of
+    CLIPImageProcessorPil of transformers; see `placement` for the others' corner of the cut.
+    interpolation: of `FILTERS`.
     """
-    where = "image" if isinstance(source, bytes) else os.fspath(source)
+    (height, width), (top, left) = placement(image.shape[:2], size, fit)
+    resized = resize(image, (0, 0, image.shape[1], image.shape[0]), (height, width), interpolation)
+    return resized[top : top + size[0], left : left + size[1]]
+
+
+def placement(
+    whole: tuple[int, int], size: tuple[int, int], fit: str
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What a whole image (height, width) is resized to, and the corner (top, left) in there of what is kept.
+
+    Whole numbers, rounded down, as in transformers. OpenAI's code and open_clip round the corner to the
+    nearest even number instead: one pixel further where 3, 7, 11, … pixels are too many.
+    """
+    if fit == "stretch":
+        return size, (0, 0)
+    if whole[0] * size[1] <= whole[1] * size[0]:  # too wide, or just right
+        resized = size[0], whole[1] * size[0] // whole[0]
+    else:
+        resized = whole[0] * size[1] // whole[1], size[1]
+    return resized, ((resized[0] - size[0]) // 2, (resized[1] - size[1]) // 2)
+
+
+def load_rgb(source: str | os.PathLike | bytes | PIL.Image.Image, upright: bool = False) -> np.ndarray:
+    """Read an image of any kind PIL knows, from a file, its bytes or PIL, to uint8 (H, W, 3) RGB.
+
+    upright: turn the image as its EXIF orientation says. The 2023 code does not, so evaluation does not.
+    What is transparent shows the colour below it. Raises UserError naming the file.
+    """
+    where = os.fspath(source) if isinstance(source, str | os.PathLike) else "image"
     try:
+        if isinstance(source, PIL.Image.Image):
+            return _rgb(source, upright)
         if not isinstance(source, bytes):
             with open(source, "rb") as file:
                 source = file.read()
         with PIL.Image.open(io.BytesIO(source)) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except OSError as error:
-        raise UserError(f"{where}: not a readable image ({error.strerror or error})") from None
+            return _rgb(picture, upright)
+    except Exception as error:  # damaged files make PIL's decoders raise whatever they stumble over
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{where}: not a readable image ({reason})") from None
+
+
+def _rgb(picture: PIL.Image.Image, upright: bool) -> np.ndarray:
+    if picture.mode.startswith(("I", "F")):  # PIL would make everything above 255 white
+        raise ValueError(f"its pixels are of PIL's mode {picture.mode}, expected 8 bits a channel")
+    if upright:
+        picture = PIL.ImageOps.exif_transpose(picture)
+    return np.asarray(picture.convert("RGB"))

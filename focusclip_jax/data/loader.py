@@ -41,6 +41,8 @@ class LoaderSettings:
     crop_area: smallest and largest share of the image that a random crop keeps; (1, 1) never crops.
     crop_aspect: largest change of a crop's width-to-height ratio, as a factor.
     flip: probability that an image is mirrored, with its words.
+    fit, interpolation: how a whole image becomes image_size, see `images.model_input`. With fit="crop"
+        the area and aspect of a random crop are relative to that central part.
     threads: batches made at once; 0 makes each when it is asked for. workers: processes, each with
         that many threads; 0 uses the threads of this one. prefetch: batches kept ready (by each worker).
     """
@@ -53,6 +55,8 @@ class LoaderSettings:
     crop_area: tuple[float, float] = (1.0, 1.0)
     crop_aspect: float = 1.0
     flip: float = 0.0
+    fit: str = "stretch"
+    interpolation: str = "bilinear"
     threads: int = 2
     workers: int = 0
     prefetch: int = 4
@@ -73,6 +77,11 @@ class LoaderSettings:
         )
         _expect(self.crop_aspect >= 1, f"crop_aspect is {self.crop_aspect}, expected a factor of at least 1")
         _expect(0 <= self.flip <= 1, f"flip is {self.flip}, expected a probability")
+        _expect(self.fit in ("stretch", "crop"), f"fit is {self.fit}, expected stretch or crop")
+        _expect(
+            self.interpolation in images.FILTERS,
+            f"interpolation is {self.interpolation}, expected one of {', '.join(images.FILTERS)}",
+        )
 
 
 def train_batches(
@@ -109,7 +118,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """Every example once, in order, whole and not mirrored, with its first C captions.
+    """Every example once, in order, as zero-shot evaluation shows it, with its first C captions.
 
     Adds `mask` bool (b,): False for the rows that fill up the last batch. A caption that an example
     does not have is all padding and has length 0.
@@ -126,7 +135,9 @@ def eval_batches(
 _MARGIN = 1.25
 
 
-def picture(example: Example, view: View, size: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
+def picture(
+    example: Example, view: View, size: tuple[int, int], where: str, interpolation: str = "bilinear"
+) -> tuple[np.ndarray, np.ndarray]:
     """The image uint8 (H, W, 3) and heatmap float32 (H, W) of an example seen through `view`.
 
     view: pixels of the stored image. where: file and record, for the UserError of a broken image.
@@ -136,15 +147,26 @@ def picture(example: Example, view: View, size: tuple[int, int], where: str) -> 
         _MARGIN * size[1] * example.width / view.width,
     )
     pixels = images.decode(example.image, where, enough)
-    box = augment.scale_view(view, pixels.shape[0] / example.height, pixels.shape[1] / example.width)
-    image = images.resize(pixels, (box.left, box.top, box.left + box.width, box.top + box.height), size)
+    seen = augment.scale_view(view, pixels.shape[0] / example.height, pixels.shape[1] / example.width)
+    box = seen.left, seen.top, seen.left + seen.width, seen.top + seen.height
+    image = images.resize(pixels, box, size, interpolation)
+    return image[:, ::-1] if view.mirrored else image, _heatmap(example, view, size)
 
+
+def _whole_picture(
+    example: Example, size: tuple[int, int], fit: str, interpolation: str, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image and heatmap of an example, with the very pixels that evaluation and users' images get."""
+    image = images.model_input(images.decode(example.image, where), size, fit, interpolation)
+    return image, _heatmap(example, augment.fitted(example.height, example.width, size, fit), size)
+
+
+def _heatmap(example: Example, view: View, size: tuple[int, int]) -> np.ndarray:
     stored = example.height, example.width
     original = example.original_height, example.original_width
     joints = heatmaps.original_joints(example.joints, stored, original)
     view = augment.scale_view(view, original[0] / stored[0], original[1] / stored[1])
-    heatmap = heatmaps.render(joints, example.visibility, view, size)
-    return image[:, ::-1] if view.mirrored else image, heatmap
+    return heatmaps.render(joints, example.visibility, view, size)
 
 
 def _train_batch(
@@ -157,17 +179,19 @@ def _train_batch(
     mirrored = augment.is_mirrored(of_view, settings.flip)
     sequences = 2 * _draw_captions(table, records, of_captions, settings.captions) + mirrored[:, None]
 
-    def view(row: int, example: Example) -> View:
-        return augment.random_view(
+    def make(row: int, example: Example, where: str) -> tuple[np.ndarray, np.ndarray]:
+        view = augment.random_view(
             of_view[row],
             example.height,
             example.width,
             settings.crop_area,
             settings.crop_aspect,
             settings.flip,
+            largest=augment.fitted(example.height, example.width, settings.image_size, settings.fit),
         )
+        return picture(example, view, settings.image_size, where, settings.interpolation)
 
-    return _images(shards, records, view, settings, rows) | _texts(table, sequences, settings, rows)
+    return _images(shards, records, make, settings, rows) | _texts(table, sequences, settings, rows)
 
 
 def _eval_batch(shards: Shards, table: TokenTable, settings: LoaderSettings, rows: slice, step: int) -> Batch:
@@ -177,28 +201,29 @@ def _eval_batch(shards: Shards, table: TokenTable, settings: LoaderSettings, row
     present = nth < table.counts[records][:, None]
     sequences = np.where(present, 2 * (table.first[records][:, None] + nth), _ABSENT)
 
-    def view(row: int, example: Example) -> View:
-        return augment.whole(example.height, example.width)
+    def make(row: int, example: Example, where: str) -> tuple[np.ndarray, np.ndarray]:
+        return _whole_picture(example, settings.image_size, settings.fit, settings.interpolation, where)
 
-    batch = _images(shards, records, view, settings, rows) | _texts(table, sequences, settings, rows)
+    batch = _images(shards, records, make, settings, rows) | _texts(table, sequences, settings, rows)
     return batch | {"mask": (wanted < len(shards))[rows]}
 
 
 def _images(
     shards: Shards,
     records: np.ndarray,
-    view: Callable[[int, Example], View],
+    make: Callable[[int, Example, str], tuple[np.ndarray, np.ndarray]],
     settings: LoaderSettings,
     rows: slice,
 ) -> Batch:
-    """Images and heatmaps of this process's rows. view: from a row of the global batch and its example."""
+    """Images and heatmaps of this process's rows.
+
+    make: from a row of the global batch, its example and the name of that for messages.
+    """
     local = records[rows]
     image = np.empty((len(local), *settings.image_size, 3), np.uint8)
     heatmap = np.empty((len(local), *settings.image_size), np.float32)
     for at, record in enumerate(local):
-        example = shards.read(record)
-        seen = view(rows.start + at, example)
-        image[at], heatmap[at] = picture(example, seen, settings.image_size, shards.where(record))
+        image[at], heatmap[at] = make(rows.start + at, shards.read(record), shards.where(record))
     return {"image": image, "heatmap": heatmap, "image_id": local.astype(np.int32)}
 
 

@@ -14,7 +14,6 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from focusclip_jax.data.images import resize
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluation import statistics
 from focusclip_jax.evaluation.datasets.base import EvaluationSet
@@ -25,10 +24,11 @@ from focusclip_jax.evaluation.training_text import TrainingText
 class Encoder(Protocol):
     """What evaluation needs of a model."""
 
-    image_size: int  # side of the square images that `encode_images` takes, pixels
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) RGB of any size → uint8 (S, S, 3)."""
 
     def encode_images(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (B, H, W, 3) RGB → float32 (B, D), rows of length 1."""
+        """uint8 (B, S, S, 3) → float32 (B, D), rows of length 1."""
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         """B texts → float32 (B, D), rows of length 1."""
@@ -77,7 +77,7 @@ def evaluate(
 def similarities(encoder: Encoder, task: Task, images: EvaluationSet, batch_size: int = 256) -> np.ndarray:
     """float32 (N, K), cosine of each image with each class. `UserError` where the model gives NaN."""
     classes = class_embeddings(encoder, task.prompts, batch_size)
-    result = image_embeddings(encoder, images, batch_size, title=task.name) @ classes.T
+    result = image_embeddings(encoder, images.read, len(images.names), batch_size, task.name) @ classes.T
     if not np.isfinite(result).all():
         raise UserError(
             f"{task.name}: the model's embeddings are not finite numbers; its training has diverged"
@@ -87,32 +87,43 @@ def similarities(encoder: Encoder, task: Task, images: EvaluationSet, batch_size
 
 def class_embeddings(encoder: Encoder, prompts: Sequence[Sequence[str]], batch_size: int = 256) -> np.ndarray:
     """(K, D): for each class the mean of its prompts' embeddings, scaled back to length 1."""
-    texts = [text for of_class in prompts for text in of_class]
-    batch_size = min(batch_size, len(texts))
-    embeddings = []
-    for start in range(0, len(texts), batch_size):
-        batch = texts[start : start + batch_size]
-        embeddings.append(encoder.encode_texts(_padded(batch, batch_size))[: len(batch)])
+    embeddings = text_embeddings(encoder, [text for of_class in prompts for text in of_class], batch_size)
     ends = np.cumsum([len(of_class) for of_class in prompts])
-    means = np.stack([rows.mean(axis=0) for rows in np.split(np.concatenate(embeddings), ends[:-1])])
+    means = np.stack([rows.mean(axis=0) for rows in np.split(embeddings, ends[:-1])])
     return means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
+def text_embeddings(encoder: Encoder, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
+    """(N, D)."""
+    batch_size = _few(batch_size, len(texts))
+    embeddings = []
+    for start in range(0, len(texts), batch_size):
+        batch = list(texts[start : start + batch_size])
+        embeddings.append(encoder.encode_texts(_padded(batch, batch_size))[: len(batch)])
+    return np.concatenate(embeddings)
+
+
 def image_embeddings(
-    encoder: Encoder, images: EvaluationSet, batch_size: int = 256, title: str = "images"
+    encoder: Encoder,
+    read: Callable[[int], np.ndarray],
+    n: int,
+    batch_size: int = 256,
+    title: str = "images",
 ) -> np.ndarray:
-    """(N, D). Threads decode the next batch while the encoder works on this one."""
-    n = len(images.names)
-    batch_size = min(batch_size, n)
+    """(N, D). read: index → uint8 (H, W, 3) RGB; threads read a batch while the one before is encoded."""
+    batch_size = _few(batch_size, n)
     embeddings = []
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=n, desc=title, unit="image", leave=False) as progress,
+        tqdm(total=n, desc=title, unit="image", leave=False, delay=2) as progress,
     ):
+
+        def square(i: int) -> np.ndarray:
+            return encoder.prepare(read(i))
 
         def decode(start: int) -> list[Future]:
             indices = range(start, min(start + batch_size, n))
-            return [pool.submit(_square, images.read, i, encoder.image_size) for i in indices]
+            return [pool.submit(square, i) for i in indices]
 
         ahead = decode(0)
         for start in range(0, n, batch_size):
@@ -123,11 +134,9 @@ def image_embeddings(
     return np.concatenate(embeddings)
 
 
-def _square(read: Callable[[int], np.ndarray], i: int, side: int) -> np.ndarray:
-    """Image i at (side, side); the aspect ratio is not kept, as in training and in the 2023 code."""
-    image = read(i)
-    height, width = image.shape[:2]
-    return resize(image, (0, 0, width, height), (side, side))
+def _few(batch_size: int, n: int) -> int:
+    """The batch size, or for fewer entries the next power of two: few shapes are compiled."""
+    return min(batch_size, 1 << (n - 1).bit_length())
 
 
 def _padded(batch: list, size: int) -> list:

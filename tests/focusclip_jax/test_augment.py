@@ -5,7 +5,7 @@ import pytest
 
 from annotation import schema
 from focusclip_jax.data import augment, images
-from focusclip_jax.data.augment import mirror_text, random_view, uniforms, view_joints, whole
+from focusclip_jax.data.augment import fitted, mirror_text, random_view, uniforms, view_joints, whole
 
 SIZE = (160, 200)
 
@@ -86,6 +86,42 @@ def test_views_lie_inside_the_image_and_keep_the_asked_share():
 def test_no_crop_and_no_flip_is_the_whole_image():
     for randoms in uniforms(0, np.arange(50), augment.RANDOMS_PER_VIEW):
         assert random_view(randoms, 31, 57, area=(1.0, 1.0), aspect=1.0, flip=0.0) == whole(31, 57)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (24, 32), (32, 24)])
+@pytest.mark.parametrize(("height", "width"), [(40, 97), (97, 40), (50, 50), (11, 17)])
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+def test_the_fitted_view_is_where_the_models_input_comes_from(height, width, size, fit):
+    y, x = np.mgrid[:height, :width]
+    image = np.stack([255 * y / height, 255 * x / width, 0 * x], -1).astype(np.uint8)
+    view = fitted(height, width, size, fit)
+    box = (view.left, view.top, view.left + view.width, view.top + view.height)
+    seen = images.resize(image, box, size, "bicubic")
+    difference = np.abs(images.model_input(image, size, fit, "bicubic").astype(int) - seen)
+    assert difference.max() <= 1
+    if fit == "stretch":
+        assert view == whole(height, width)
+    else:
+        # Square pixels: the long side is cut down to a whole one.
+        assert view.width / size[1] == pytest.approx(view.height / size[0], rel=1 / min(size))
+        assert view.width == width or view.height == height
+
+
+def test_a_random_view_with_a_largest_one_has_its_shape_and_is_anywhere():
+    largest = fitted(60, 100, (32, 32), "crop")
+    chosen = [
+        random_view(randoms, 60, 100, (1.0, 1.0), 1.0, 0.0, largest)
+        for randoms in uniforms(0, np.arange(200), augment.RANDOMS_PER_VIEW)
+    ]
+    assert {(view.top, view.height) for view in chosen} == {(0.0, 60.0)}
+    assert {view.width for view in chosen} == {largest.width}
+    lefts = [view.left for view in chosen]
+    assert min(lefts) < 2
+    assert max(lefts) > 100 - largest.width - 2
+    for randoms in uniforms(1, np.arange(200), augment.RANDOMS_PER_VIEW):
+        view = random_view(randoms, 60, 100, (0.5, 1.0), 3.0, 0.0, largest)
+        assert view.left + view.width <= 100
+        assert view.top + view.height <= 60
 
 
 def test_mirroring_is_known_before_the_image_is():

@@ -1,11 +1,15 @@
 import io
+import pathlib
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from focusclip_jax.data.images import decode, load_rgb, resize
+from focusclip_jax.data.images import decode, load_rgb, model_input, resize
 from focusclip_jax.errors import UserError
+
+GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "preprocessing.npz")
+SIDE = 16
 
 
 def photograph(height=96, width=160):
@@ -70,6 +74,39 @@ def test_resize_of_everything_to_the_same_size_changes_nothing():
     np.testing.assert_array_equal(resize(image, (0, 0, 160, 96), (96, 160)), image)
 
 
+@pytest.mark.parametrize("size", [name.split()[0] for name in GOLDEN if name.endswith("crop")])
+def test_a_crop_has_the_pixels_of_clips_image_processor(size):
+    image = GOLDEN[f"{size} image"]
+    np.testing.assert_array_equal(model_input(image, (SIDE, SIDE), "crop", "bicubic"), GOLDEN[f"{size} crop"])
+
+
+def test_a_crop_keeps_the_aspect_ratio_and_a_stretch_keeps_everything():
+    image = np.zeros((30, 60, 3), np.uint8)
+    image[:, :15] = image[:, 45:] = 255  # all but the central square is white
+    assert (model_input(image, (10, 10), "crop", "bilinear")[:, 1:-1] == 0).all()
+    stretched = model_input(image, (10, 20), "stretch", "bilinear")
+    np.testing.assert_array_equal(stretched, resize(image, (0, 0, 60, 30), (10, 20)))
+    assert (stretched[:, 0] == 255).all()
+    assert (stretched[:, -1] == 255).all()
+
+
+@pytest.mark.parametrize("size", [(7, 50), (50, 7), (12, 20), (13, 13)])
+def test_a_crop_fills_any_size_from_any_image(size):
+    for height, width in [(1, 1), (3, 100), (100, 3), (12, 20), (31, 52)]:
+        image = np.full((height, width, 3), 77, np.uint8)
+        cropped = model_input(image, size, "crop", "bicubic")
+        assert cropped.shape == (*size, 3)
+        assert (cropped == 77).all()
+
+
+def test_bicubic_keeps_more_of_the_detail_than_bilinear():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    bilinear, bicubic = (
+        model_input(noise, (16, 16), "stretch", kind).std() for kind in ("bilinear", "bicubic")
+    )
+    assert bicubic > 1.2 * bilinear
+
+
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [("PNG", "RGB"), ("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("BMP", "RGB"), ("JPEG", "CMYK")],
@@ -89,3 +126,41 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     for name, reason in [("broken.png", ""), ("absent.png", "No such file")]:
         with pytest.raises(UserError, match=rf"{name}: not a readable image \(.*{reason}"):
             load_rgb(tmp_path / name)
+
+
+def test_a_photograph_that_was_taken_sideways_is_turned_only_when_asked():
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn the pixels clockwise
+    image = photograph()
+    data = encoded(image, "PNG", exif=exif)
+    np.testing.assert_array_equal(load_rgb(data), image)
+    np.testing.assert_array_equal(load_rgb(data, upright=True), np.rot90(image, -1))
+    np.testing.assert_array_equal(
+        load_rgb(PIL.Image.open(io.BytesIO(data)), upright=True), np.rot90(image, -1)
+    )
+
+
+def test_pixels_of_more_than_8_bits_are_refused_instead_of_made_white():
+    deep = PIL.Image.fromarray(np.full((4, 4), 300, np.uint16))
+    with pytest.raises(
+        UserError, match=r"not a readable image \(its pixels are of PIL's mode I;16, expected 8"
+    ):
+        load_rgb(deep)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's, about what it skips in damaged files
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "TIFF", "PPM"])
+def test_damage_of_any_sort_is_one_sentence(kind):
+    rng = np.random.default_rng(0)
+    data = encoded(photograph(12, 16), kind)
+    messages = []
+    for _ in range(60):
+        damaged = bytearray(data)
+        for at in rng.integers(0, min(len(data), 120), 4):
+            damaged[at] = rng.integers(0, 256)
+        try:
+            load_rgb(bytes(damaged))
+        except UserError as error:
+            messages.append(str(error))
+    assert len(messages) > 10
+    assert all(message.startswith("image: not a readable image (") for message in messages)

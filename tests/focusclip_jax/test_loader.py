@@ -206,9 +206,45 @@ def test_evaluation_shows_every_example_once_in_order_whole_with_its_first_capti
     np.testing.assert_array_equal((lengths[mask] > 0).sum(1), np.minimum(table.counts, 2))
     first = batches[0]["tokens"][3, 0, : batches[0]["lengths"][3, 0]]
     np.testing.assert_array_equal(first, table.tokens(2 * table.first[3]))
-    example = shards.read(3)
-    plain = images.resize(images.decode(example.image), (0, 0, example.width, example.height), (24, 32))
-    assert np.abs(plain.astype(int) - batches[0]["image"][3]).mean() < 2
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+def test_evaluation_has_the_pixels_of_zero_shot_and_the_heatmap_of_the_same_part(data, fit):
+    shards, table = data
+    (batch, *_) = take(eval_batches(shards, table, with_(fit=fit, interpolation="bicubic")), 9)
+    for i, image_id in enumerate(batch["image_id"]):
+        example = shards.read(image_id)
+        expected = images.model_input(images.decode(example.image), (24, 32), fit, "bicubic")
+        np.testing.assert_array_equal(batch["image"][i], expected)
+        joints = heatmaps.original_joints(
+            example.joints,
+            (example.height, example.width),
+            (example.original_height, example.original_width),
+        )
+        view = augment.fitted(example.original_height, example.original_width, (24, 32), fit)
+        heatmap = heatmaps.render(joints, example.visibility, view, (24, 32))
+        np.testing.assert_allclose(batch["heatmap"][i], heatmap, atol=1e-5)
+
+
+def test_training_crops_are_as_square_as_evaluation_and_use_its_filter(pack, row):
+    # A stripe of 24 pixels every 48: any square shows one of them, whole or in two parts.
+    stripes = np.zeros((48, 144, 3), np.uint8)
+    stripes[:, np.arange(144) // 24 % 2 == 1] = 255
+    data = load(pack([row(image=stripes)], shards=1))
+    square = with_(batch_size=2, image_size=(48, 48), crop_area=(1.0, 1.0), crop_aspect=1.0, captions=1)
+
+    def edges(fit):
+        (batch,) = take(train_batches(*data, dataclasses.replace(square, fit=fit)), 1)
+        return np.abs(np.diff((batch["image"][0, 24, :, 0] > 127).astype(int))).sum()
+
+    assert edges("stretch") == 5
+    assert edges("crop") == 2
+    small = dataclasses.replace(square, image_size=(20, 20))
+    linear, cubic = (
+        take(train_batches(*data, dataclasses.replace(small, interpolation=kind)), 1)[0]["image"]
+        for kind in ("bilinear", "bicubic")
+    )
+    assert (linear != cubic).any()
 
 
 def test_an_image_without_caption_cannot_be_trained_on_but_evaluated(pack, row):
@@ -240,6 +276,8 @@ def test_a_broken_image_reaches_the_user_with_file_and_record(pack, row, workers
         ({"crop_area": (0.9, 0.5)}, "crop_area"),
         ({"crop_aspect": 0.5}, "crop_aspect"),
         ({"flip": 2.0}, "flip"),
+        ({"fit": "pad"}, "fit is pad"),
+        ({"interpolation": "nearest"}, "interpolation is nearest"),
     ],
 )
 def test_wrong_settings_are_one_sentence(changes, message):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from focusclip_jax.data.images import model_input
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluation import statistics, training_text, zero_shot
 from focusclip_jax.evaluation.datasets.base import EvaluationSet
@@ -29,11 +30,12 @@ EVERYTHING = training_text.collect(["north east south west"], TASK.classes)
 class Compass:
     """Places image level 40·c near class c, a little towards class c + `lean`."""
 
-    image_size = 4
-
     def __init__(self, lean=1):
         self.lean = lean
         self.image_batches, self.text_batches = [], []
+
+    def prepare(self, image):
+        return model_input(image, (4, 4), "stretch", "bilinear")
 
     def encode_images(self, images):
         assert images.dtype == np.uint8
@@ -80,14 +82,14 @@ def test_a_model_that_is_wrong_scores_zero():
     assert (result.top1, result.accuracy, result.balanced_top1) == (0, 0, 0)
 
 
-def test_the_answer_does_not_depend_on_the_batch_size_and_one_shape_is_compiled():
+def test_the_answer_does_not_depend_on_the_batch_size_and_few_shapes_are_compiled():
     images = compass_set([0, 1, 2, 3, 0, 2, 1], [0, 1, 2, 3, 1, 2, 3])
     encoder = Compass()
     results = [zero_shot.evaluate(encoder, TASK, images, NOTHING, 0, batch_size=b) for b in (1, 3, 7, 100)]
     assert all(result == results[0] for result in results)
     assert zero_shot.similarities(Compass(), TASK, images, batch_size=3).shape == (7, 4)
-    assert zero_shot.image_embeddings(Compass(), images, batch_size=3).shape == (7, 2)
-    assert encoder.image_batches == [1] * 7 + [3] * 3 + [7] + [7]
+    assert zero_shot.image_embeddings(Compass(), images.read, 7, batch_size=3).shape == (7, 2)
+    assert encoder.image_batches == [1] * 7 + [3] * 3 + [7] + [8]
     assert encoder.text_batches == [1] * 4 + [3] * 2 + [4] + [4]
 
 
