@@ -51,7 +51,9 @@ class Benchmark:
         present = tuple((task, datasets.load(task, data_dir)) for task in wanted if not absences[task.name])
         return cls(present, tuple(sentence for sentence in absences.values() if sentence))
 
-    def run(self, encoder: Encoder, training: TrainingText, step: int, batch_size: int) -> list[Outcome]:
+    def run(
+        self, encoder: Encoder, training: TrainingText | None, step: int, batch_size: int
+    ) -> list[Outcome]:
         """Every task's similarities and rows of the results table."""
         outcomes = []
         for task, images in self.tasks:

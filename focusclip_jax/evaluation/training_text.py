@@ -65,7 +65,7 @@ def read(path: Path) -> TrainingText | None:
     """Inverse of `write`. Raises `UserError` where the file is missing or damaged."""
     try:
         row = json.loads(path.read_text())
-        return row and TrainingText(frozenset(row["words"]), dict(row["phrases"]))
+        return None if row is None else TrainingText(frozenset(row["words"]), dict(row["phrases"]))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; training writes it at its start") from None
     except (ValueError, KeyError, TypeError):

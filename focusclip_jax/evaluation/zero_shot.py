@@ -42,7 +42,9 @@ class Result:
     kind: str
     split: str
     step: int  # of the checkpoint
-    rows: str  # "seen": the training text names these classes, "unseen": it does not, "mixed": both kinds
+    # "seen": the training text names these classes, "unseen": it does not, "mixed": both kinds of classes,
+    # "unknown": the model is an imported one, and what it was trained on is not known.
+    rows: str
     classes: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
     n: int
@@ -66,7 +68,7 @@ def evaluate(
     encoder: Encoder,
     task: Task,
     images: EvaluationSet,
-    training: TrainingText,
+    training: TrainingText | None,
     step: int,
     batch_size: int = 256,
 ) -> list[Result]:
@@ -145,24 +147,30 @@ def _padded(batch: list, size: int) -> list:
 
 
 def score(
-    task: Task, images: EvaluationSet, similarities: np.ndarray, training: TrainingText, step: int
+    task: Task, images: EvaluationSet, similarities: np.ndarray, training: TrainingText | None, step: int
 ) -> list[Result]:
     """Rows of the results table from (N, K) similarities.
 
     One row where all classes are seen in the training text or all are unseen. Otherwise three: "mixed"
     ranks all classes; "seen" and "unseen" keep the images of those classes and rank only among them. A row
-    whose classes have no image is left out.
+    whose classes have no image is left out. training: None gives one row, "unknown".
     """
     labels = np.array([task.classes.index(name) for name in images.labels])
-    seen = np.array([training.mentions(name) for name in task.classes])
-    parts = {"seen": np.flatnonzero(seen), "unseen": np.flatnonzero(~seen)}
-    if seen.any() and not seen.all():
-        parts = {"mixed": np.arange(len(seen)), **parts}
     return [
         _result(task, images, similarities, labels, step, rows, classes)
-        for rows, classes in parts.items()
+        for rows, classes in _parts(task, training).items()
         if np.isin(labels, classes).any()
     ]
+
+
+def _parts(task: Task, training: TrainingText | None) -> dict[str, np.ndarray]:
+    """The class numbers of each row of the table."""
+    everything = np.arange(len(task.classes))
+    if training is None:
+        return {"unknown": everything}
+    seen = np.array([training.mentions(name) for name in task.classes])
+    parts = {"seen": np.flatnonzero(seen), "unseen": np.flatnonzero(~seen)}
+    return {"mixed": everything, **parts} if seen.any() and not seen.all() else parts
 
 
 def _result(

@@ -145,6 +145,12 @@ def test_mixed_classes_give_three_rows_each_with_its_own_floor():
     assert (unseen.rows, unseen.classes, unseen.n, unseen.chance) == ("unseen", ("north", "east"), 2, 0.5)
 
 
+def test_an_imported_model_gets_one_row_that_claims_nothing_of_its_training():
+    images = compass_set([0, 1, 2, 3], [0, 1, 2, 0])
+    (result,) = zero_shot.evaluate(Compass(), TASK, images, None, step=0)
+    assert (result.rows, result.classes, result.n, result.top1) == ("unknown", TASK.classes, 4, 3 / 4)
+
+
 def test_an_image_that_cannot_be_read_is_named():
     def read(i):
         raise UserError(f"{i}.jpg: not a readable image")
@@ -208,6 +214,18 @@ def test_the_training_text_survives_its_file(tmp_path):
         training_text.read(path)
     with pytest.raises(UserError, match=r"nowhere\.json: not found"):
         training_text.read(tmp_path / "nowhere.json")
+
+
+def test_that_the_training_text_is_unknown_survives_its_file(tmp_path):
+    training_text.write(tmp_path / "training_text.json", None)
+    assert training_text.read(tmp_path / "training_text.json") is None
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "0", '""', "nul"])
+def test_a_damaged_file_is_not_taken_for_unknown(tmp_path, content):
+    (tmp_path / "training_text.json").write_text(content)
+    with pytest.raises(UserError, match=r"training_text\.json: not readable"):
+        training_text.read(tmp_path / "training_text.json")
 
 
 def test_a_name_that_was_never_asked_about_is_not_guessed():
