@@ -7,7 +7,10 @@ import dataclasses
 import hashlib
 import http.server
 import json
+import pathlib
 import threading
+
+from huggingface_hub import constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
@@ -100,3 +103,11 @@ def serving(files: dict[str, bytes]):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def listen_to(url: str, monkeypatch, cache: pathlib.Path) -> None:
+    """What the environment variables HF_ENDPOINT and HF_HUB_CACHE do before the library is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))

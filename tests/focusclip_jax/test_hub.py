@@ -2,8 +2,7 @@ import socket
 import time
 
 import pytest
-from hub_server import COMMIT, OTHER_COMMIT, serving
-from huggingface_hub import constants
+from hub_server import COMMIT, OTHER_COMMIT, listen_to, serving
 
 from focusclip_jax.data.text import Tokenizer
 from focusclip_jax.errors import UserError
@@ -19,20 +18,11 @@ FILES = {
 }
 
 
-def listen_to(url, monkeypatch):
-    """What the environment variable HF_ENDPOINT does before the library is imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-
-
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """The stand-in is where the library looks, and its cache is a new folder."""
     with serving(dict(FILES)) as hub:
-        listen_to(hub.url, monkeypatch)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        listen_to(hub.url, monkeypatch, tmp_path / "cache")
         yield hub
 
 
@@ -92,13 +82,15 @@ def test_what_cannot_be_had_is_one_sentence(hub, source, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_network_the_answer_comes_at_once_and_a_known_commit_is_found(hub, monkeypatch, capsys):
+def test_without_a_network_the_answer_comes_at_once_and_a_known_commit_is_found(
+    hub, tmp_path, monkeypatch, capsys
+):
     files = open_files("owner/clip@v1")
     for name in ("config.json", "model.safetensors"):
         files.path(name)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        listen_to(f"http://127.0.0.1:{free.getsockname()[1]}", monkeypatch)
+        listen_to(f"http://127.0.0.1:{free.getsockname()[1]}", monkeypatch, tmp_path / "cache")
     start = time.monotonic()
     for source in ("owner/clip", "owner/clip@v1", f"owner/clip@{OTHER_COMMIT}"):
         with pytest.raises(UserError, match=r"owner/clip: .* cannot be asked \("):
@@ -112,12 +104,12 @@ def test_without_a_network_the_answer_comes_at_once_and_a_known_commit_is_found(
     assert offline.path("model.safetensors").read_bytes() == FILES["model.safetensors"]
 
 
-def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch):
+def test_a_hub_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(hubs, "TIMEOUT", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        listen_to(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch)
+        listen_to(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch, tmp_path / "cache")
         start = time.monotonic()
         with pytest.raises(UserError, match=r"owner/clip: .* cannot be asked \(.*timed out"):
             open_files("owner/clip")
