@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -12,18 +14,20 @@ import numpy as np
 import PIL.Image
 import pytest
 from flax import nnx
+from test_published import GOLDEN, PREPROCESSOR, write_tokenizer
 
 import focusclip_jax
 from focusclip_jax import config as configs
 from focusclip_jax import state
 from focusclip_jax.api import BATCH_SIZE, Model
-from focusclip_jax.data.images import load_rgb
+from focusclip_jax.data.images import load_rgb, model_input
 from focusclip_jax.data.text import Tokenizer
 from focusclip_jax.encoder import Encoder
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluate import load_encoder
 from focusclip_jax.evaluation import zero_shot
 from focusclip_jax.models.focusclip import FocusCLIP
+from focusclip_jax.weights import importing, published
 from focusclip_jax.workdir import Workdir
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -243,6 +247,28 @@ def test_a_step_is_chosen_and_a_missing_one_is_named(trained, photos):
     assert np.abs(first.encode_image(photos[0]) - last.encode_image(photos[0])).max() > 1e-5
     with pytest.raises(UserError, match=r"no checkpoint of step 7; there are \[1, 2\]"):
         focusclip_jax.load(trained, step=7)
+
+
+def test_a_published_clip_answers_as_the_workdir_made_of_it(tmp_path):
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(GOLDEN / "hf_clip_quick_gelu" / name, folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    write_tokenizer(folder)
+    importing.write(published.read(str(folder)), tmp_path / "imported")
+    direct, imported = focusclip_jax.load(folder), focusclip_jax.load(tmp_path / "imported")
+    assert repr(direct).startswith(f"Model({folder}: ")
+    images = [pixels(), pixels(30, 21)]
+    np.testing.assert_allclose(direct.encode_image(images), imported.encode_image(images), atol=2e-6)
+    assert direct.classify(images, ["cat", "dog"])[0][0] == pytest.approx(
+        imported.classify(images, ["cat", "dog"])[0][0]
+    )
+    # Its description says crop and bilinear.
+    squares = [model_input(image, (12, 12), "crop", "bilinear") for image in images]
+    similar(direct.encode_image(images), direct.encode_image(squares))
+    with pytest.raises(UserError, match="step=0 was asked for, but only the workdir of a run has steps"):
+        focusclip_jax.load(folder, step=0)
 
 
 def test_few_shapes_are_compiled_whatever_is_asked_for():
