@@ -13,7 +13,7 @@ import pytest
 from annotation.__main__ import main as annotate
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-VERBS = ("train", "evaluate", "report", "annotate", "test", "lint", "setup")
+VERBS = ("train", "evaluate", "report", "import", "export", "annotate", "test", "lint", "setup")
 
 
 def launch(*arguments, root=REPOSITORY, **environment):
@@ -35,6 +35,31 @@ def test_an_unknown_verb_is_one_sentence():
     done = launch("trian")
     assert done.returncode == 2
     assert done.stderr.strip() == "error: unknown verb 'trian'; ./launch.sh --help lists them"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["import", "--workdir=new"], "import: error: the following arguments are required: --from"),
+        (
+            ["import", "--from=nowhere", "--workdir=new"],
+            "error: nowhere: no such folder, and no id owner/name@revision of the Hugging Face hub",
+        ),
+        (
+            ["import", "--from=nowhere", "--workdir=tests"],
+            "error: --workdir=tests: it exists already; name a",
+        ),
+        (["export", "--workdir=tests"], "export: error: the following arguments are required: --out"),
+        (["export", "--workdir=tests", "--out=docs"], "error: --out=docs: it exists already; name a folder"),
+        (["export", "--workdir=tests", "--out=new"], "error: tests/config.json: no such file; expected the"),
+    ],
+)
+def test_import_and_export_say_what_they_lack(arguments, sentence, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    done = launch(*arguments, FOCUSCLIP_ENV="active")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(sentence)
+    assert not (REPOSITORY / "new").exists()
 
 
 @pytest.mark.parametrize("verb", ["describe", "pack"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import shutil
+import subprocess
 
 import jax
 import numpy as np
@@ -690,3 +692,73 @@ def test_only_a_workdir_and_a_step_that_exist_are_exported(hugging_face, tmp_pat
     with pytest.raises(UserError, match=r"no checkpoint of step 7; there are \[0\]"):
         export(tmp_path / "run", tmp_path / "out", "--step=7")
     assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------- against transformers itself
+
+CLIP_LIKE = [
+    "--config.model.image.pool=class",
+    "--config.model.image.norm_embeddings=True",
+    "--config.model.image.patch_bias=False",
+    "--config.model.image.projection_bias=False",
+    "--config.model.text.pool=end",
+    "--config.model.text.causal=True",
+    "--config.model.text.projection_bias=False",
+    "--config.data.interpolation=bicubic",
+]
+
+
+def photos(side):
+    """Images of the model's size, and larger and smaller ones of other shapes."""
+    random = np.random.default_rng(0)
+    shapes = [(side, side), (3 * side + 5, 2 * side), (side + 1, 4 * side), (7, 9)]
+    return [
+        np.asarray(
+            PIL.Image.fromarray(random.integers(0, 256, (5, 5, 3), np.uint8)).resize((width, height), 3)
+        )
+        for height, width in shapes
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fit", "vocabulary"), [("stretch", "trained"), ("crop", "clip")])
+def test_a_trained_focusclip_says_the_same_in_transformers(
+    fit, vocabulary, figures, run_module, shared_data, tmp_path
+):
+    """The same images and texts, through CLIPProcessor and CLIPModel, from files to embeddings."""
+    python = os.environ.get("FOCUSCLIP_TRANSFORMERS")
+    if not python:
+        pytest.skip("FOCUSCLIP_TRANSFORMERS names no Python that has torch and transformers")
+    source = shared_data / "text" / "bpe_simple_vocab_16e6.txt.gz" if vocabulary == "clip" else ""
+    done = run_module(
+        "focusclip_jax",
+        *("train", "--config=configs/focusclip_tiny.py", f"--workdir={tmp_path / 'run'}", *CLIP_LIKE),
+        *(f"--config.data.train={figures}", "--config.data.validation=", f"--config.data.fit={fit}"),
+        *(f"--config.text.tokenizer={source}", "--config.steps=4", "--config.batch_size=16"),
+        *("--config.evaluation.tasks=()", "--config.optimizer.warmup_steps=1"),
+    )
+    assert done.returncode == 0, done.stderr
+    export(tmp_path / "run", tmp_path / "out")
+    encoder = encoder_of(tmp_path / "run")
+    images = photos(encoder.image_size)
+    texts = ["a person is running", "The left arm is bent; it's level.", "", "one " * 60, "Café, 😀 & more!?"]
+    embeddings = {
+        "image_embeddings": encoder.encode_images(np.stack([encoder.prepare(image) for image in images])),
+        "text_embeddings": encoder.encode_texts(texts),
+    }
+    assert min(np.ptp(rows, axis=0).max() for rows in embeddings.values()) > 0.01  # they tell them apart
+    files = {f"image_{i}": image for i, image in enumerate(images)}
+    np.savez(tmp_path / "expected.npz", texts=texts, **embeddings, **files)
+    command = [
+        python,
+        GOLDEN / "check_export_in_transformers.py",
+        tmp_path / "out",
+        tmp_path / "expected.npz",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    difference = json.loads(done.stdout)
+    assert difference["loading"] == {}  # no tensor left over, none missing
+    assert difference["image"] < 1e-5
+    assert difference["text"] < 1e-5
+    print(f"{fit}, {vocabulary}: image {difference['image']:.1e}, text {difference['text']:.1e}")
