@@ -24,6 +24,8 @@ EPOCHS = 64  # the paper's
 HF = ".venv/bin/hf download"
 VIT = "weights/vit_base_patch16_224"
 BERT = "weights/bert-base-uncased"
+VIT_HUB = "timm/vit_base_patch16_224.augreg_in21k_ft_in1k --revision b5b38b8f7dd93ce67d12e356a8771556b95c8cf9"
+BERT_HUB = "google-bert/bert-base-uncased --revision 86b5e0934494bd15c9632b12f734a8a67f723594"
 
 
 def get_config():
@@ -42,7 +44,7 @@ def get_config():
     config.data.threads = 16
 
     config.text.tokenizer = f"{BERT}/vocab.txt"
-    config.text.how_to_get = f"{HF} google-bert/bert-base-uncased vocab.txt --local-dir {BERT}"
+    config.text.how_to_get = f"{HF} {BERT_HUB} vocab.txt --local-dir {BERT}"
     # Descriptions of one person in MPII have at most 208 WordPieces, of several up to 270. In a batch of
     # 1,024 one is always long: shorter lengths than these would never be used.
     config.text.context = 256
@@ -50,12 +52,8 @@ def get_config():
 
     config.weights.image = VIT
     config.weights.text = BERT
-    config.weights.how_to_get.image = (
-        f"{HF} timm/vit_base_patch16_224.augreg_in21k_ft_in1k model.safetensors --local-dir {VIT}"
-    )
-    config.weights.how_to_get.text = (
-        f"{HF} google-bert/bert-base-uncased model.safetensors config.json --local-dir {BERT}"
-    )
+    config.weights.how_to_get.image = f"{HF} {VIT_HUB} model.safetensors --local-dir {VIT}"
+    config.weights.how_to_get.text = f"{HF} {BERT_HUB} model.safetensors config.json --local-dir {BERT}"
 
     # The defaults are ViT-B/16 with the pixel range it was trained on; BERT normalises after each branch.
     config.model.text.update(norm="post", norm_epsilon=1e-12)

@@ -51,7 +51,7 @@ def default() -> ConfigDict:
                 "crop_aspect": 1.0,
                 "flip": 0.0,
                 # How a whole image becomes square: "stretch" (the 2023 code) or "crop" (CLIP: the short
-                # side to size, then the centre), and by which filter. Training crops use bilinear.
+                # side to size, then the centre), and by which filter.
                 "fit": "stretch",
                 "interpolation": "bilinear",
                 "threads": 2,

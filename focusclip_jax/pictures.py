@@ -38,7 +38,7 @@ def draw(
     size = settings.image_size
     example = shards.read(0)
     drawn = [
-        focus(workdir.plots / "focus.png", example, size, alpha),
+        focus(workdir.plots / "focus.png", example, size, settings.fit, alpha),
         plots.curves(workdir.plots / "curves.png", read_metrics(workdir.metrics)),
     ]
     rows = min(MATRIX_ROWS, len(shards))
@@ -67,15 +67,18 @@ def draw(
     return drawn
 
 
-def focus(path: pathlib.Path, example: Example, size: tuple[int, int], alpha: float) -> pathlib.Path:
-    """From joints to the highlighted image: as stored, mirrored, cropped. size: (H, W) of the input."""
+def focus(
+    path: pathlib.Path, example: Example, size: tuple[int, int], fit: str, alpha: float
+) -> pathlib.Path:
+    """From joints to the highlighted image: stored, as input, mirrored, cropped. size: the input (H, W)."""
     whole = augment.whole(example.height, example.width)
+    input_ = augment.fitted(example.height, example.width, size, fit)
     randoms = np.array([0.5, 0.9, 0.3, 0.6, 0.0])
     cropped = augment.random_view(randoms, example.height, example.width, SHOWN_AREA, SHOWN_ASPECT, 0.0)
     views = {
         "stored image": focus_view(example, whole, (example.height, example.width), alpha),
-        f"input, {size[1]}×{size[0]}": focus_view(example, whole, size, alpha),
-        "mirrored": focus_view(example, whole._replace(mirrored=True), size, alpha),
+        f"input, {size[1]}×{size[0]}": focus_view(example, input_, size, alpha),
+        "mirrored": focus_view(example, input_._replace(mirrored=True), size, alpha),
         "cropped": focus_view(example, cropped, size, alpha),
     }
     return plots.focus_figure(path, views)

@@ -112,13 +112,13 @@ def check_inputs(config: ConfigDict) -> None:
             f"no vocabulary at --config.text.tokenizer={tokenizer} (get it: {config.text.how_to_get}; "
             "or train one on the captions: --config.text.tokenizer=)"
         )
-    for tower in ("image", "text"):
-        path = config.weights[tower]
+    for part in ("clip", "image", "text"):
+        path = config.weights[part]
         if path != "none" and not pathlib.Path(path).exists():
-            how = config.weights.how_to_get[tower]
+            how = config.weights.how_to_get[part]
             lacking.append(
-                f"no weights at --config.weights.{tower}={path} (get them: {how}; "
-                f"or start from random ones: --config.weights.{tower}=none)"
+                f"no weights at --config.weights.{part}={path} (get them: {how}; "
+                f"or start from random ones: --config.weights.{part}=none)"
             )
     if lacking:
         raise UserError("; ".join(lacking))

@@ -108,8 +108,8 @@ def _check_resume(workdir: Workdir, config: ConfigDict, fingerprint: str, tokeni
     before = json.loads(workdir.run.read_text())
     if "imported" in before:
         raise UserError(
-            f"{workdir.root}: it holds the imported {before['imported']['source']}; to train from its weights, "
-            "name their folder by --config.weights.clip and choose another --workdir"
+            f"{workdir.root}: it holds the imported {before['imported']['source']}; to train from its "
+            "weights, name their folder by --config.weights.clip and choose another --workdir"
         )
     advice = "choose another --workdir to start a new run"
     if before["shards"] != fingerprint:
@@ -127,9 +127,12 @@ def _check_resume(workdir: Workdir, config: ConfigDict, fingerprint: str, tokeni
     }
     structural = (
         "model.",
+        "weights.clip",
         "weights.image",
         "weights.text",
         "data.image_size",
+        "data.fit",
+        "data.interpolation",
         "text.context",
         "text.vocabulary",
         "loss.kind",

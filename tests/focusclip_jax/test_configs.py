@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import re
 import runpy
 
 import jax
@@ -16,7 +17,7 @@ from focusclip_jax.errors import UserError
 from focusclip_jax.step import make_train_step
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
-BERT_VOCABULARY = 30_522
+BERT_VOCABULARY, CLIP_VOCABULARY = 30_522, 49_408
 
 
 def load(name):
@@ -25,7 +26,9 @@ def load(name):
 
 
 def vocabulary(config):
-    return BERT_VOCABULARY if config.text.tokenizer else config.text.vocabulary
+    if config.text.tokenizer:
+        return CLIP_VOCABULARY if config.model.text.causal else BERT_VOCABULARY
+    return config.text.vocabulary
 
 
 def batch_of(config, tokens):
@@ -99,10 +102,32 @@ def test_everything_that_is_missing_is_named_with_its_command_at_once(tmp_path, 
         ("no shards at --config.data.train=data/mpii", "annotate describe --source=mpii-mat:"),
         ("no vocabulary at --config.text.tokenizer=weights/", "vocab.txt --local-dir weights/"),
         ("no weights at --config.weights.image=weights/", "hf download timm/vit_base_patch16_224"),
-        ("no weights at --config.weights.text=weights/", "hf download google-bert/bert-base-uncased model"),
+        ("no weights at --config.weights.text=weights/", "hf download google-bert/bert-base-uncased "),
     ):
         assert lacking in sentence
         assert command in sentence.split(lacking)[1]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+def test_published_files_are_pinned_to_a_revision(name):
+    config = load(name)
+    for command in (config.text.how_to_get, *config.weights.how_to_get.values()):
+        assert not command or re.search(r" --revision [0-9a-f]{40} ", command), command
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("focusclip_clip_b16", 149_620_737),  # of OpenAI's CLIP ViT-B/16 and ViT-L/14
+        ("focusclip_l14", 427_616_513),
+    ],
+)
+def test_a_config_from_clip_has_clips_parameters_and_sfas_alpha(name, parameters):
+    config = load(name)
+    more_positions = (config.text.context - 77) * config.model.text.width
+    params = jax.eval_shape(lambda: state._build(state.architecture(config, CLIP_VOCABULARY), 0)[1])
+    alpha_and_sigmoids_bias = 2
+    assert count(params) == parameters + more_positions + alpha_and_sigmoids_bias
 
 
 def test_the_full_size_starts_from_random_weights_on_any_shards(tmp_path):
