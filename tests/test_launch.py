@@ -45,12 +45,7 @@ def test_an_unknown_verb_is_one_sentence():
             ["import", "--from=nowhere", "--workdir=new"],
             "error: nowhere: no such folder, and no id owner/name@revision of the Hugging Face hub",
         ),
-        (
-            ["import", "--from=nowhere", "--workdir=tests"],
-            "error: --workdir=tests: it exists already; name a",
-        ),
         (["export", "--workdir=tests"], "export: error: the following arguments are required: --out"),
-        (["export", "--workdir=tests", "--out=docs"], "error: --out=docs: it exists already; name a folder"),
         (["export", "--workdir=tests", "--out=new"], "error: tests/config.json: no such file; expected the"),
     ],
 )

@@ -47,12 +47,11 @@ def main(arguments: list[str]) -> None:
     with creating(options.out) as folder:
         notes = write(folder, config, tokenizer, jax.tree.map(np.asarray, params))
     print(f"Step {step} of {options.workdir} is in {options.out}:")
-    print("  transformers: CLIPModel.from_pretrained(FOLDER), CLIPProcessor.from_pretrained(FOLDER)")
     print(*notes, sep="\n")
 
 
 def write(folder: pathlib.Path, config: ConfigDict, tokenizer: Tokenizer, params: dict) -> list[str]:
-    """All files. params: of numpy arrays. Returns what a user should know of them.
+    """All files. params: of numpy arrays. Returns how to use them and what is left out, line by line.
 
     Raises UserError for the first setting that no CLIPModel can have.
     """
@@ -65,7 +64,7 @@ def write(folder: pathlib.Path, config: ConfigDict, tokenizer: Tokenizer, params
         (folder / name).write_text(content, encoding="utf-8")
     _write_json(folder / HF, hf_config(config, tokenizer))
     _write_json(folder / "preprocessor_config.json", hf_preprocessor(config))
-    notes = []
+    notes = ["  transformers: CLIPModel.from_pretrained(FOLDER), CLIPProcessor.from_pretrained(FOLDER)"]
     try:
         tensors = clip_tensors(params, architecture, "open_clip")
         description = open_clip_config(config, tokenizer)
@@ -75,7 +74,7 @@ def write(folder: pathlib.Path, config: ConfigDict, tokenizer: Tokenizer, params
         _write_json(folder / OPEN_CLIP, description)
         _write_tensors(folder / OPEN_CLIP_WEIGHTS, tensors)
         notes.append("  open_clip: create_model_and_transforms('local-dir:FOLDER')")
-    return notes
+    return [*notes, "  α, and a focus tower of its own, serve training alone: they are no part of it"]
 
 
 def hf_config(config: ConfigDict, tokenizer: Tokenizer) -> dict[str, Any]:
