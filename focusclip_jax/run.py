@@ -107,7 +107,7 @@ def check_inputs(config: ConfigDict) -> None:
     if not where or ("*" not in where and not pathlib.Path(where).exists()):
         lacking.append(f"no shards at --config.data.train={where} (get them: {config.data.how_to_get})")
     tokenizer = config.text.tokenizer
-    if names_a_file(tokenizer) and not pathlib.Path(tokenizer).is_file():
+    if names_a_file(tokenizer) and not pathlib.Path(tokenizer).exists():
         lacking.append(
             f"no vocabulary at --config.text.tokenizer={tokenizer} (get it: {config.text.how_to_get}; "
             "or train one on the captions: --config.text.tokenizer=)"
