@@ -1,0 +1,123 @@
+"""`annotate describe`: the people of every image of a source, described into a journal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from annotation import describe, files, joins, journal, records
+from annotation.errors import UserError
+from annotation.sources import coco, mpii, synthetic
+from annotation.verbs.arguments import positive
+
+FORMATS = ("figures", "mpii-mat", "mpii-json", "mpii-csv", "coco", "coco-dict")
+
+EPILOG = f"""\
+formats:
+  figures:SEED        procedural people; the images are written into OUT/images
+  mpii-mat:FILE       MPII's official .mat                      activities included
+  mpii-json:FILE      mmpose's list of people                   no activities
+  mpii-csv:FILE       the CSV that circulates                   activities included
+  coco:FILE           COCO-17 ground truth, or results with confidences (below {coco.CONFIDENCE}: missing)
+  coco-dict:FILE      {{image: 17 x [x, y]}}, estimates without confidence
+
+OUT then holds records.jsonl (the images, with every field of the source) and journal.jsonl (the
+descriptions). Run the same command again to finish one that was stopped.
+
+examples:
+  annotate describe --source=figures:0 --figures-count=2000 --describer=geometry --out=runs/figures
+  annotate describe --source=coco-dict:poses.json --images=photos --activities=activities.csv \\
+      --list=train.txt --describer=geometry --out=runs/photos
+"""
+
+
+def add_parser(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser(
+        "describe",
+        help="write descriptions of people's poses into a journal",
+        description="Describe the people of every image of a source.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--source", required=True, metavar="FORMAT:PATH", help="see the formats below")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="photographs, to read their sizes (coco-dict)"
+    )
+    activity = parser.add_mutually_exclusive_group()
+    activity.add_argument(
+        "--activities",
+        type=Path,
+        metavar="CSV",
+        help="columns image, activity (or action), and maybe category",
+    )
+    activity.add_argument("--activity", metavar="TEXT", help="what the people of all images do")
+    parser.add_argument("--list", type=Path, metavar="FILE", help="keep only the images named, one per line")
+    parser.add_argument(
+        "--describer", required=True, choices=["geometry"], help="geometry: offline, from the joints"
+    )
+    parser.add_argument(
+        "--detail", default="full", choices=["full", "short"], help="a paragraph (default) or one sentence"
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the journal lives")
+    synthetic.add_arguments(parser.add_argument_group("parameters of figures"))
+
+
+def run(args: argparse.Namespace) -> None:
+    from annotation.describers import geometry
+
+    read: Counter[str] = Counter()  # about the source as far as it was read, whatever --list keeps of it
+    notes: Counter[str] = Counter()
+    describer = journal.Describer("geometry", geometry.VERSION, {"detail": args.detail})
+    with files.exclusive(args.out):
+        count = describe.write_records(_source(args, read, notes), args.out, args.limit, notes)
+        describe.describe_records(
+            args.out, describer, lambda record: geometry.describe(record, args.detail), count, notes
+        )
+    print(f"{args.out}: {count} images", file=sys.stderr)
+    for prefix, counts in (("in the source: ", read), ("", notes)):
+        for phrase, number in counts.items():
+            if number:
+                print(f"  {prefix}{number} {phrase}", file=sys.stderr)
+
+
+def _source(
+    args: argparse.Namespace, read: Counter[str], notes: Counter[str]
+) -> Iterator[records.ImageRecord]:
+    """The records of --source, as --list, --activities and --activity say."""
+    source = _read(args, read)
+    if args.list:
+        source = joins.only_listed(source, joins.read_list(args.list), notes)
+    if args.activities:
+        source = joins.with_activities(source, joins.read_activities(args.activities), notes)
+    if args.activity is not None:
+        source = joins.with_one_activity(source, args.activity)
+    return source
+
+
+def _read(args: argparse.Namespace, notes: Counter[str]) -> Iterator[records.ImageRecord]:
+    format_, _, rest = args.source.partition(":")
+    if format_ not in FORMATS or not rest:
+        raise UserError(
+            f"--source={args.source}: expected FORMAT:PATH with FORMAT one of {', '.join(FORMATS)}"
+        )
+    if format_ == "figures":
+        return synthetic.write_images(synthetic.parameters(args, rest), args.out / "images")
+    path = Path(rest)
+    if not path.is_file():
+        raise UserError(f"--source={args.source}: {path} is not a file")
+    if args.images and not args.images.is_dir():
+        raise UserError(f"--images={args.images}: not a folder")
+    if format_ == "coco-dict":
+        return coco.read_dict(path, notes, args.images)
+    readers = {
+        "mpii-mat": mpii.read_mat,
+        "mpii-json": mpii.read_json,
+        "mpii-csv": mpii.read_csv,
+        "coco": coco.read,
+    }
+    return readers[format_](path, notes)
