@@ -50,7 +50,12 @@ class TextTower(nnx.Module):
     def __call__(self, tokens: jax.Array, lengths: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """tokens: int32 (B, T), padded at the end; lengths: int32 (B,); dtype to compute in → (B, D)."""
         first_norm = self.shape.transformer.norm == "post"
-        x = self.token_embedding[...][tokens] + self.position_embedding[: tokens.shape[1]]
+        x = self.token_embedding[...][tokens]
+        if self.shape.pool == "mean_padded":
+            # BERT's padding takes part in that mean, but torch never learns its embedding.
+            own = jnp.arange(tokens.shape[1]) < lengths[:, None]
+            x = jnp.where(own[..., None], x, jax.lax.stop_gradient(x))
+        x = x + self.position_embedding[: tokens.shape[1]]
         if first_norm:
             x = self._norm(x)
         x = self.blocks(x.astype(dtype), lengths)
