@@ -120,37 +120,42 @@ Fields = dict[str, Any]
 def hugging_face(files: Files) -> ConfigDict:
     """From `config.json` and `preprocessor_config.json` (or, as newer ones, `processor_config.json`)."""
     where = f"{files}: {HF}"
-    description = read_json(files, HF)
-    model = _with_defaults(where, description, HF_MODEL)
-    vision = _with_defaults(f"{where}: vision_config", _hf_part(description, "vision_config"), HF_VISION)
-    text = _with_defaults(f"{where}: text_config", _hf_part(description, "text_config"), HF_TEXT)
+    model = _with_defaults(where, read_json(files, HF), HF_MODEL)
+    vision, text = _hf_part(files, "vision_config"), _hf_part(files, "text_config")
     _one_of(f"{where}: vision_config: num_channels", vision["num_channels"], (3,))
     return _config(
         image_size=vision["image_size"],
         patch_size=vision["patch_size"],
         embedding=model["projection_dim"],
-        image=_hf_tower(f"{where}: vision_config", vision),
-        text=_hf_tower(f"{where}: text_config", text),
         context=text["max_position_embeddings"],
         vocabulary=text["vocab_size"],
         pixels=_hf_pixels(files, vision["image_size"]),
+        **hf_towers(files),
     )
+
+
+def hf_towers(files: Files) -> dict[str, Fields]:
+    """Of the config, what `config.json` says of "image" and "text"."""
+    return {"image": _hf_tower(files, "vision_config"), "text": _hf_tower(files, "text_config")}
 
 
 def hf_end_id(files: Files) -> int:
     """The token whose embedding `config.json` makes that of a text."""
-    text = _hf_part(read_json(files, HF), "text_config")
-    return _with_defaults(f"{files}: {HF}: text_config", text, HF_TEXT)["eos_token_id"]
+    return _hf_part(files, "text_config")["eos_token_id"]
 
 
-def _hf_part(description: Fields, name: str) -> Fields:
+def _hf_part(files: Files, name: str) -> Fields:
     """One tower's part. Old files have it twice; where `name`_dict is there, it wins with its defaults."""
+    description = read_json(files, HF)
     old = description.get(f"{name}_dict")
     defaults = HF_VISION if name == "vision_config" else HF_TEXT
-    return (description.get(name) or {}) | (defaults | old if old is not None else {})
+    said = (description.get(name) or {}) | (defaults | old if old is not None else {})
+    return _with_defaults(f"{files}: {HF}: {name}", said, defaults)
 
 
-def _hf_tower(where: str, fields: Fields) -> Fields:
+def _hf_tower(files: Files, name: str) -> Fields:
+    fields = _hf_part(files, name)
+    where = f"{files}: {HF}: {name}"
     return {
         "depth": fields["num_hidden_layers"],
         "width": fields["hidden_size"],
@@ -204,30 +209,50 @@ def _hf_fit(where: str, said: Fields, cropped: bool, side: int) -> str:
 
 def open_clip(files: Files) -> ConfigDict:
     """From `open_clip_config.json`."""
-    where = f"{files}: {OPEN_CLIP}"
     description = read_json(files, OPEN_CLIP)
     model, pixels = description.get("model_cfg") or {}, description.get("preprocess_cfg") or {}
-    parts = {name: model.get(name) or {} for name in ("vision_cfg", "text_cfg")}
-    rest = {name: value for name, value in model.items() if name not in (*parts, "embed_dim")}
     if not isinstance(model.get("embed_dim"), int):
-        raise UserError(f"{where}: model_cfg: embed_dim={model.get('embed_dim')}: expected a number")
-    where = f"{where}: model_cfg"
-    quick = _plain(where, rest, {"quick_gelu": False}, {})["quick_gelu"]
-    vision = _plain(f"{where}: vision_cfg", parts["vision_cfg"], OPEN_CLIP_VISION, PLAIN_VISION)
-    text = _plain(f"{where}: text_cfg", parts["text_cfg"], OPEN_CLIP_TEXT, PLAIN_TEXT)
-    width, head_width = vision["width"], vision["head_width"]
-    if width % head_width:
-        raise UserError(f"{where}: vision_cfg: head_width={head_width}: it does not divide the width {width}")
-    shared = {"norm_epsilon": 1e-5, "activation": "quick_gelu" if quick else "gelu"}
+        raise UserError(
+            f"{files}: {OPEN_CLIP}: model_cfg: embed_dim={model.get('embed_dim')}: expected a number"
+        )
+    _, vision, text = _open_clip_parts(files)
     return _config(
         image_size=vision["image_size"],
         patch_size=vision["patch_size"],
         embedding=model["embed_dim"],
-        image=_open_clip_tower(vision, width // head_width) | shared,
-        text=_open_clip_tower(text, text["heads"]) | shared,
         context=text["context_length"],
         vocabulary=text["vocab_size"],
         pixels=_open_clip_pixels(f"{files}: {OPEN_CLIP}: preprocess_cfg", pixels, vision["image_size"]),
+        **open_clip_towers(files),
+    )
+
+
+def open_clip_towers(files: Files) -> dict[str, Fields]:
+    """Of the config, what `open_clip_config.json` says of "image" and "text"."""
+    quick, vision, text = _open_clip_parts(files)
+    width, head_width = vision["width"], vision["head_width"]
+    if width % head_width:
+        raise UserError(
+            f"{files}: {OPEN_CLIP}: model_cfg: vision_cfg: head_width={head_width}: it does not divide the "
+            f"width {width}"
+        )
+    shared = {"norm_epsilon": 1e-5, "activation": "quick_gelu" if quick else "gelu"}
+    return {
+        "image": _open_clip_tower(vision, width // head_width) | shared,
+        "text": _open_clip_tower(text, text["heads"]) | shared,
+    }
+
+
+def _open_clip_parts(files: Files) -> tuple[bool, Fields, Fields]:
+    """Whether both towers have OpenAI's quick GELU, and what describes each. Refuses all other variants."""
+    model = read_json(files, OPEN_CLIP).get("model_cfg") or {}
+    parts = {name: model.get(name) or {} for name in ("vision_cfg", "text_cfg")}
+    rest = {name: value for name, value in model.items() if name not in (*parts, "embed_dim")}
+    where = f"{files}: {OPEN_CLIP}: model_cfg"
+    return (
+        _plain(where, rest, {"quick_gelu": False}, {})["quick_gelu"],
+        _plain(f"{where}: vision_cfg", parts["vision_cfg"], OPEN_CLIP_VISION, PLAIN_VISION),
+        _plain(f"{where}: text_cfg", parts["text_cfg"], OPEN_CLIP_TEXT, PLAIN_TEXT),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from focusclip_jax.errors import UserError
 from focusclip_jax.models.focusclip import Architecture
 from focusclip_jax.weights import descriptions, names
+from focusclip_jax.weights.clip_configs import HF, OPEN_CLIP
 from focusclip_jax.weights.names import Row, Table
 from focusclip_jax.weights.tensors import Tensors
 
@@ -79,10 +80,10 @@ def load_clip(shapes, path: str | os.PathLike, architecture: Architecture) -> Tr
         )
     names.check_settings(architecture, names.CLIP_SETTINGS, f"{tensors.path} is a CLIP")
     if family is names.HF_CLIP:
-        _check_said(architecture, descriptions.hf_clip(tensors.path.parent))
+        descriptions.check_clip(architecture, tensors.path, HF)
     else:
         names.check_settings(architecture, names.OPEN_CLIP_SETTINGS, f"{tensors.path} is a CLIP")
-        _check_said(architecture, descriptions.open_clip(tensors.path.parent))
+        descriptions.check_clip(architecture, tensors.path, OPEN_CLIP)
     image = _tower(family.image, shapes["image"], tensors, "model.image")
     text = _tower(family.text, shapes["text"], tensors, "model.text")
     log_scale = tensors.take(family.log_scale, (), "loss")
@@ -118,7 +119,7 @@ def load_image_tower(shapes, path: str | os.PathLike, architecture: Architecture
         )
     table, ignorable = found
     names.check_settings(architecture, names.VIT_SETTINGS, f"{tensors.path} is a ViT")
-    _check_said(architecture, descriptions.hf_tower(tensors.path.parent, "image"))
+    descriptions.check_tower(architecture, tensors.path, "image")
     tower = _tower(table, shapes, tensors, "model.image")
     tensors.check_all_used(ignorable)
     _fit_grid(tower, shapes, tensors)
@@ -139,7 +140,7 @@ def load_text_tower(shapes, path: str | os.PathLike, architecture: Architecture)
     old = f"{prefix}embeddings.LayerNorm.gamma" in tensors.names
     table = names.hf_bert(prefix, "gamma", "beta") if old else names.hf_bert(prefix)
     names.check_settings(architecture, names.BERT_SETTINGS, f"{tensors.path} is a BERT")
-    _check_said(architecture, descriptions.hf_tower(tensors.path.parent, "text"))
+    descriptions.check_tower(architecture, tensors.path, "text")
     tower = _tower(table, shapes, tensors, "model.text")
     context, width = shapes["position_embedding"].shape
     # Two types are BERT's mark: RoBERTa has the same names and one type, but counts positions otherwise.
@@ -179,11 +180,6 @@ def stretched(positions: np.ndarray, context: int) -> np.ndarray:
     share = (at - below)[:, None].astype(np.float32)
     rest = (1 - share) * positions[below] + share * positions[below + 1]
     return np.concatenate([positions[:KEPT_POSITIONS], rest])
-
-
-def _check_said(architecture: Architecture, statements: Iterable[descriptions.Statement]) -> None:
-    for said in statements:
-        names.check_settings(architecture, {said.setting: said.value}, said.source)
 
 
 def _tower(table: Table, shapes, tensors: Tensors, setting: str) -> Tree:
