@@ -35,22 +35,20 @@ def embed(params, graph: nnx.GraphDef, batch: Batch, focus: bool, parts: int = 1
     return _joined(jax.lax.map(encode, _split(batch, parts)))
 
 
-def loss_and_metrics(
-    params, views: Views, graph: nnx.GraphDef, ids: jax.Array, settings: ConfigDict, mesh: Mesh
-):
+def loss_and_metrics(params, views: Views, graph: nnx.GraphDef, ids: jax.Array, settings: ConfigDict):
     """The training loss of embeddings and its parts, as float32 scalars. settings: `config.loss`."""
     model = nnx.merge(graph, params)
     log_scale = model.log_scale[...]
-    loss, terms = losses.total(views, ids, settings, log_scale, model.logit_bias[...], mesh)
+    loss, terms = losses.total(views, ids, settings, log_scale, model.logit_bias[...])
     temperature = jnp.exp(-jnp.clip(log_scale, 0.0, losses.MAX_LOG_SCALE))
     return loss, {"loss": loss, **terms, "temperature": temperature, "alpha": model.alpha}
 
 
-def gradients(params, graph: nnx.GraphDef, batch: Batch, learns, config: ConfigDict, mesh: Mesh):
+def gradients(params, graph: nnx.GraphDef, batch: Batch, learns, config: ConfigDict):
     """The gradient of the loss with respect to all parameters, and the metrics.
 
-    learns: a tree of bools like params. The others are constants to the compiler, which then leaves their
-    backward pass out; their gradient is zero.
+    learns: a tree of bools like params. The others are constants to the compiler: their gradient is zero and
+    its computation left out, but for what α, which lies before the image tower, needs of that tower.
 
     In `config.micro_batches` parts it is the same gradient with the activations of one part in memory at a
     time (Gao et al. 2021, GradCache): a contrastive loss needs the embeddings of the whole batch, but not
@@ -63,7 +61,7 @@ def gradients(params, graph: nnx.GraphDef, batch: Batch, learns, config: ConfigD
         return embed(_holding(params, learns), graph, part, focus)
 
     def loss_of(params, views):
-        return loss_and_metrics(_holding(params, learns), views, graph, ids, config.loss, mesh)
+        return loss_and_metrics(_holding(params, learns), views, graph, ids, config.loss)
 
     if parts == 1:
         return jax.grad(lambda params: loss_of(params, encode(params, batch)), has_aux=True)(params)
@@ -105,7 +103,7 @@ def make_train_step(
     learns = optimizers.trainable(config.optimizer, abstract.params)
 
     def train_step(state: TrainState, batch: Batch):
-        change, metrics = gradients(state.params, graph, batch, learns, config, mesh)
+        change, metrics = gradients(state.params, graph, batch, learns, config)
         updates, optimizer_state = optimizer.update(change, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics["gradient_norm"] = optax.tree.norm(change)

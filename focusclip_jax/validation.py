@@ -42,7 +42,7 @@ class Validation:
         self.table = table
         self._settings = dataclasses.replace(settings, captions=1, workers=0)
         self._mesh = mesh
-        self._step = make_validation_step(graph, config, mesh)
+        self._step = make_validation_step(graph, config)
 
     def run(self, params) -> dict[str, float]:
         """Means over the full batches: losses, and image-text similarity of right and wrong pairs."""
@@ -60,12 +60,12 @@ class Validation:
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def make_validation_step(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh):
+def make_validation_step(graph: nnx.GraphDef, config: ConfigDict):
     """(params, batch) → scalars by name."""
 
     def validation_step(params, batch):
         views = embed(params, graph, batch, losses.uses_focus(config.loss), config.micro_batches)
-        _, values = loss_and_metrics(params, views, graph, batch["image_id"], config.loss, mesh)
+        _, values = loss_and_metrics(params, views, graph, batch["image_id"], config.loss)
         right, wrong = similarities(views[IMAGE], views[TEXT][:, 0])
         values = {name: value for name, value in values.items() if name not in ("temperature", "alpha")}
         return values | {"positive_similarity": right, "negative_similarity": wrong}
