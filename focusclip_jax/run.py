@@ -54,7 +54,7 @@ def set_up(config: ConfigDict, root: pathlib.Path) -> Run:
     """Open the data, settle the tokenizer, describe the model; record or check all of it in the workdir."""
     check_inputs(config)
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
-    sharding.check_batch(config.batch_size, mesh)
+    sharding.check_batch(config, mesh)
     shards = Shards.open(config.data.train, "train")
     workdir = workdirs.create(root)
     tokenizer = settle_tokenizer(config, workdir, shards)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from focusclip_jax.errors import UserError
 
@@ -38,12 +39,16 @@ def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device] | None = None)
     return jax.make_mesh(sizes, (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
 
 
-def check_batch(batch_size: int, mesh: Mesh) -> None:
-    """Raise UserError where the devices or processes do not divide the global batch."""
-    if batch_size % mesh.size:
-        raise UserError(
-            f"--config.batch_size={batch_size}: the mesh has {mesh.size} devices, expected a multiple of that"
-        )
+def check_batch(config: ConfigDict, mesh: Mesh) -> None:
+    """Raise UserError where the global batch is not so many equal parts on so many devices."""
+    size = config.batch_size
+    for name, parts in (("micro_batches", config.micro_batches), ("loss.chunks", config.loss.chunks)):
+        if size % (mesh.size * parts):
+            each = f" and --config.{name}={parts}" if parts > 1 else ""
+            raise UserError(
+                f"--config.batch_size={size}: the mesh has {mesh.size} devices{each}, "
+                f"expected a multiple of {mesh.size * parts}"
+            )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -140,6 +140,18 @@ def test_a_mesh_that_does_not_fit_the_devices_is_one_sentence(data_axis, fsdp):
         sharding.make_mesh(data_axis, fsdp)
 
 
-def test_a_batch_that_the_mesh_does_not_divide_is_one_sentence():
-    with pytest.raises(UserError, match=r"batch_size=12.*8 devices"):
-        sharding.check_batch(12, sharding.make_mesh(-1, 1))
+@pytest.mark.parametrize(
+    ("batch", "parts", "chunks", "sentence"),
+    [
+        (12, 1, 1, r"batch_size=12: the mesh has 8 devices, expected a multiple of 8"),
+        (24, 2, 1, r"batch_size=24: .*8 devices and --config.micro_batches=2, expected a multiple of 16"),
+        (32, 2, 8, r"batch_size=32: .*8 devices and --config.loss.chunks=8, expected a multiple of 64"),
+    ],
+)
+def test_a_batch_that_its_parts_do_not_divide_is_one_sentence(batch, parts, chunks, sentence):
+    config = configs.default()
+    config.batch_size, config.micro_batches, config.loss.chunks = batch, parts, chunks
+    with pytest.raises(UserError, match=sentence):
+        sharding.check_batch(config, sharding.make_mesh(-1, 1))
+    config.batch_size = 128
+    sharding.check_batch(config, sharding.make_mesh(-1, 1))
