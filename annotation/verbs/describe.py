@@ -10,19 +10,13 @@ from pathlib import Path
 
 from annotation import describe, files, joins, journal, records
 from annotation.errors import UserError
-from annotation.sources import coco, mpii, synthetic
+from annotation.sources import formats, synthetic
 from annotation.verbs.arguments import positive
-
-FORMATS = ("figures", "mpii-mat", "mpii-json", "mpii-csv", "coco", "coco-dict")
 
 EPILOG = f"""\
 formats:
   figures:SEED        procedural people; the images are written into OUT/images
-  mpii-mat:FILE       MPII's official .mat                      activities included
-  mpii-json:FILE      mmpose's list of people                   no activities
-  mpii-csv:FILE       the CSV that circulates                   activities included
-  coco:FILE           COCO-17 ground truth, or results with confidences (below {coco.CONFIDENCE}: missing)
-  coco-dict:FILE      {{image: 17 x [x, y]}}, estimates without confidence
+{formats.help_lines()}
 
 OUT then holds records.jsonl (the images, with every field of the source) and journal.jsonl (the
 descriptions). Run the same command again to finish one that was stopped.
@@ -101,10 +95,9 @@ def _source(
 
 def _read(args: argparse.Namespace, notes: Counter[str]) -> Iterator[records.ImageRecord]:
     format_, _, rest = args.source.partition(":")
-    if format_ not in FORMATS or not rest:
-        raise UserError(
-            f"--source={args.source}: expected FORMAT:PATH with FORMAT one of {', '.join(FORMATS)}"
-        )
+    names = ("figures", *formats.FORMATS)
+    if format_ not in names or not rest:
+        raise UserError(f"--source={args.source}: expected FORMAT:PATH with FORMAT one of {', '.join(names)}")
     if format_ == "figures":
         return synthetic.write_images(synthetic.parameters(args, rest), args.out / "images")
     path = Path(rest)
@@ -112,12 +105,4 @@ def _read(args: argparse.Namespace, notes: Counter[str]) -> Iterator[records.Ima
         raise UserError(f"--source={args.source}: {path} is not a file")
     if args.images and not args.images.is_dir():
         raise UserError(f"--images={args.images}: not a folder")
-    if format_ == "coco-dict":
-        return coco.read_dict(path, notes, args.images)
-    readers = {
-        "mpii-mat": mpii.read_mat,
-        "mpii-json": mpii.read_json,
-        "mpii-csv": mpii.read_csv,
-        "coco": coco.read,
-    }
-    return readers[format_](path, notes)
+    return formats.read(format_, path, notes, args.images)
