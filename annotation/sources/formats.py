@@ -33,7 +33,7 @@ FORMATS = {
 
 
 def read(name: str, path: Path, notes: Counter[str], images: Path | None) -> Iterator[records.ImageRecord]:
-    """The records of the file `path` in format `name`. What was converted or left out is counted in `notes`."""
+    """The records of the file `path` in format `name`; `notes` counts what was converted or left out."""
     format_ = FORMATS[name]
     return format_.read(path, notes, images) if format_.needs_images else format_.read(path, notes)
 
