@@ -58,6 +58,20 @@ JOINT_NAMES = (
 # Joint i of a mirrored person is joint MIRRORED[i] of the person.
 MIRRORED = (5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10)
 
+# The ten parts of a body, each the joints whose bounding box makes its ellipse.
+PARTS = {
+    "head": (7, 8, 9, 12, 13),
+    "torso": (6, 7, 12, 13, 2, 3),
+    "left upper arm": (13, 14, 7),
+    "right upper arm": (12, 11, 7),
+    "left lower arm": (14, 15, 13),
+    "right lower arm": (11, 10, 12),
+    "left upper leg": (3, 4, 6),
+    "right upper leg": (2, 1, 6),
+    "left lower leg": (4, 5, 3),
+    "right lower leg": (1, 0, 2),
+}
+
 
 def shard_name(dataset: str, split: str, shard: int, shards: int) -> str:
     """File name of one shard, as TFDS spells it: `figures-train.tfrecord-00000-of-00004`."""

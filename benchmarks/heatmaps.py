@@ -18,7 +18,7 @@ import PIL.Image
 
 from annotation import schema
 from focusclip_jax.data.augment import whole
-from focusclip_jax.data.heatmaps import PARTS, render
+from focusclip_jax.data.heatmaps import render
 
 HEIGHT, WIDTH, SIZE = 720, 1280, (224, 224)
 REPEATS = 200  # of the fast side for each call of the reference
@@ -29,7 +29,7 @@ def reference(joints: np.ndarray) -> np.ndarray:
     x, y = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
     total = np.zeros((HEIGHT, WIDTH))
     for person in joints.astype(int):
-        for part in PARTS.values():
+        for part in schema.PARTS.values():
             low, high = person[list(part)].min(0), person[list(part)].max(0)
             (cx, cy), (ax, ay) = (low + high) // 2, np.maximum((high - low) // 2, 0.5)
             total += np.exp(-((x - cx) ** 2 / (2 * ax**2) + (y - cy) ** 2 / (2 * ay**2)))

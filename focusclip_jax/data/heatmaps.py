@@ -13,25 +13,12 @@ import numpy as np
 from annotation import schema
 from focusclip_jax.data.augment import View
 
-# The joints (MPII indices) whose bounding box makes a part.
-PARTS = {
-    "head": (7, 8, 9, 12, 13),
-    "torso": (6, 7, 12, 13, 2, 3),
-    "left upper arm": (13, 14, 7),
-    "right upper arm": (12, 11, 7),
-    "left lower arm": (14, 15, 13),
-    "right lower arm": (11, 10, 12),
-    "left upper leg": (3, 4, 6),
-    "right upper leg": (2, 1, 6),
-    "left lower leg": (4, 5, 3),
-    "right lower leg": (1, 0, 2),
-}
-_MOST = max(map(len, PARTS.values()))
+_MOST = max(map(len, schema.PARTS.values()))
 # (10, 6): the joints of each part, the first one repeated to fill the row.
-_JOINTS = np.array([(*joints, *joints[:1] * (_MOST - len(joints))) for joints in PARTS.values()])
+_JOINTS = np.array([(*joints, *joints[:1] * (_MOST - len(joints))) for joints in schema.PARTS.values()])
 # (16, 10): whether a joint belongs to a part.
 _MEMBERS = np.array(
-    [[j in joints for joints in PARTS.values()] for j in range(schema.JOINT_COUNT)], np.float32
+    [[j in joints for joints in schema.PARTS.values()] for j in range(schema.JOINT_COUNT)], np.float32
 )
 
 MIN_HALF_AXIS = 0.5  # pixels of the photograph; the 2023 code divides by zero here

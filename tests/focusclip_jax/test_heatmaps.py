@@ -7,7 +7,7 @@ import pytest
 
 from annotation import schema
 from focusclip_jax.data.augment import View, whole
-from focusclip_jax.data.heatmaps import PARTS, original_joints, render
+from focusclip_jax.data.heatmaps import original_joints, render
 
 GROUPS = [
     (7, 8, 9, 12, 13),
@@ -68,7 +68,7 @@ def person(rng, height, width, missing=0.1):
 
 
 def test_the_parts_are_the_ten_of_the_paper():
-    assert [set(joints) for joints in PARTS.values()] == [set(group) for group in GROUPS]
+    assert [set(joints) for joints in schema.PARTS.values()] == [set(group) for group in GROUPS]
     members = {frozenset(g) for g in GROUPS}
     assert {frozenset(schema.MIRRORED[j] for j in g) for g in GROUPS} == members
 
