@@ -111,17 +111,16 @@ def load_image_tower(shapes, path: str | os.PathLike, architecture: Architecture
     Raises UserError where the file and the tower do not belong together.
     """
     tensors = Tensors(path)
-    found = names.vit_table(tensors.names)
-    if found is None:
+    family = names.vit_names(tensors.names)
+    if family is None:
         raise UserError(
             f"{tensors.path}: not a ViT in timm's or Hugging Face's names; expected a tensor "
             f"{names.TIMM_VIT[0].theirs[0]} or {names.hf_vit()[0].theirs[0]}"
         )
-    table, ignorable = found
-    names.check_settings(architecture, names.VIT_SETTINGS, f"{tensors.path} is a ViT")
+    names.check_settings(architecture, family.settings, f"{tensors.path} is a ViT")
     descriptions.check_tower(architecture, tensors.path, "image")
-    tower = _tower(table, shapes, tensors, "model.image")
-    tensors.check_all_used(ignorable)
+    tower = _tower(family.table, shapes, tensors, "model.image")
+    tensors.check_all_used(family.ignorable)
     _fit_grid(tower, shapes, tensors)
     return _complete(tower, shapes, tensors, NEW)
 

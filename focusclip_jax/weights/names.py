@@ -207,18 +207,6 @@ def hf_vit(prefix: str = "") -> Table:
     )
 
 
-def vit_table(found: Collection[str]) -> tuple[Table, tuple[str, ...]] | None:
-    """The table of a file with these tensors and what else it may have; None where it is no ViT."""
-    for table, ignorable in (
-        (TIMM_VIT, ("head.",)),
-        (hf_vit("vit."), ("classifier.", "vit.pooler.")),
-        (hf_vit(), ("pooler.",)),
-    ):
-        if table[0].theirs[0] in found:
-            return table, ignorable
-    return None
-
-
 def hf_bert(prefix: str = "", scale: str = "weight", bias: str = "bias") -> Table:
     """A BERT without its token types. scale, bias: what the file calls these two parts of a norm."""
     layer = f"{prefix}encoder.layer.{{}}"
@@ -260,11 +248,37 @@ VIT_SETTINGS: Settings = {
     "model.image.patch_bias": True,
     "model.image.activation": "gelu",
 }
+# timm's code has no other; Hugging Face's says it in config.json.
+TIMM_SETTINGS: Settings = {**VIT_SETTINGS, "model.image.norm_epsilon": 1e-6}
 BERT_SETTINGS: Settings = {
     "model.text.norm": "post",
     "model.text.causal": False,
     "model.text.activation": "gelu",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class VitNames:
+    """A family of files with a ViT.
+
+    ignorable: how the names of its classifier start. settings: what our tower must be for it.
+    """
+
+    table: Table
+    ignorable: tuple[str, ...]
+    settings: Settings
+
+
+def vit_names(found: Collection[str]) -> VitNames | None:
+    """The family of a file with these tensors; None where it is no ViT."""
+    for names in (
+        VitNames(TIMM_VIT, ("head.",), TIMM_SETTINGS),
+        VitNames(hf_vit("vit."), ("classifier.", "vit.pooler."), VIT_SETTINGS),
+        VitNames(hf_vit(), ("pooler.",), VIT_SETTINGS),
+    ):
+        if names.table[0].theirs[0] in found:
+            return names
+    return None
 
 
 def settings_of(architecture: Architecture) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Tensors:
             raise UserError(
                 f"{self.path}: {name} has shape {tensor.shape}, but the model of {setting} has ({wanted})"
             )
-        return tensor.astype(np.float32)
+        return tensor.astype(np.float32, copy=False)
 
     def check_all_used(self, ignorable: tuple[str, ...]) -> None:
         """Raise UserError for a tensor that was not taken and whose name starts with none of `ignorable`."""

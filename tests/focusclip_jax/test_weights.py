@@ -389,6 +389,7 @@ def test_a_longer_context_than_berts_is_refused():
         (read_vit, "timm_vit", image_of(TOWERS, pool="mean"), "image.pool=mean"),
         (read_vit, "timm_vit", image_of(TOWERS, transformer={"norm": "post"}), "image.norm=post"),
         (read_vit, "timm_vit", image_of(TOWERS, norm_embeddings=True), "image.norm_embeddings=True"),
+        (read_vit, "timm_vit", tower_architecture(1e-12), "image.norm_epsilon=1e-12"),
         (read_vit, "hf_vit", image_of(TOWERS, patch_bias=False), "image.patch_bias=False"),
         (
             read_vit,
