@@ -93,7 +93,7 @@ def read_pose(joints: list[list[float]], visibility: list[int]) -> Pose:
         None if v == MISSING else (xy[0], xy[1]) for xy, v in zip(joints, visibility, strict=True)
     ]
     known = [p for p in points if p]
-    unit = _torso_length(points)
+    unit = torso_length(points)
     r_ankle, r_knee, r_hip, l_hip, l_knee, l_ankle, pelvis, thorax, neck, top = points[:10]
     r_wrist, r_elbow, r_shoulder, l_shoulder, l_elbow, l_wrist = points[10:]
     hips = pelvis or _middle(l_hip, r_hip)
@@ -123,7 +123,7 @@ def read_pose(joints: list[list[float]], visibility: list[int]) -> Pose:
     )
 
 
-def _torso_length(points: list[Point]) -> float:
+def torso_length(points: list[Point]) -> float:
     """Projection only shortens, so the longest segment tells the size; where several are known, the second
     longest forgives one limb that reaches towards the camera. 0 where no segment is known."""
     lengths = sorted(
