@@ -11,16 +11,24 @@ from tqdm import tqdm
 
 from annotation import files, journal, records, schema
 from annotation.errors import UserError
+from annotation.parts import Part
 
 Notes = Counter[str]
 
 
-def write_records(source: Iterable[records.ImageRecord], out: Path, limit: int | None, notes: Notes) -> int:
-    """Replace `records.jsonl` by the source's images (the first `limit`); returns how many.
+def write_records(
+    source: Iterable[records.ImageRecord],
+    out: Path,
+    limit: int | None,
+    notes: Notes,
+    part: Part | None = None,
+) -> int:
+    """Replace `records.jsonl` by the source's images (the first `limit`, of these `part`); returns how many.
 
     Images in which nobody has a joint hold nothing to describe: they are left out and counted.
     """
     seen: set[str] = set()
+    count = 0
     with (
         files.replacing(out / journal.RECORDS) as file,
         tqdm(source, unit=" images", desc="read", leave=False) as bar,
@@ -31,10 +39,12 @@ def write_records(source: Iterable[records.ImageRecord], out: Path, limit: int |
                     f"image {record.image_id} occurs twice in the source; expected one record per image"
                 )
             seen.add(record.image_id)
-            file.write(records.to_json(record) + "\n")
+            if part is None or part.holds(record.image_id):
+                file.write(records.to_json(record) + "\n")
+                count += 1
     if not seen:
         raise UserError("the source holds no image with a joint; nothing to describe")
-    return len(seen)
+    return count
 
 
 def _describable(source: Iterable[records.ImageRecord], notes: Notes) -> Iterable[records.ImageRecord]:

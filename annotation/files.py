@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from annotation.errors import UserError
+
+
+class Busy(UserError):
+    """Another process holds the directory."""
 
 
 @contextlib.contextmanager
@@ -27,12 +31,25 @@ def replacing(path: Path) -> Iterator[IO[str]]:
 def exclusive(directory: Path) -> Iterator[None]:
     """Make `directory` and hold it for this process. The lock ends with the process, however it ends.
 
-    Raises UserError where another process holds it.
+    Raises `Busy` where another process holds it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"{directory}: another run is writing here; wait for it to end") from None
+            raise Busy(f"{directory}: another run is writing here; wait for it to end") from None
+        yield
+
+
+@contextlib.contextmanager
+def shared(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Make `directory` and keep others from holding it alone; waits, and says so, while somebody does."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{directory}: waiting for another run to end")
+            fcntl.flock(lock, fcntl.LOCK_SH)
         yield

@@ -11,7 +11,7 @@ from pathlib import Path
 from annotation import describe, files, joins, journal, records
 from annotation.errors import UserError
 from annotation.sources import formats, synthetic
-from annotation.verbs.arguments import positive
+from annotation.verbs.arguments import part, positive
 
 EPILOG = f"""\
 formats:
@@ -39,8 +39,9 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("--source", required=True, metavar="FORMAT:PATH", help="see the formats below")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="photographs, to read their sizes (coco-dict)"
+        "--images", type=Path, metavar="DIR", help="photographs, to read their sizes or their names"
     )
+    formats.add_arguments(parser)
     activity = parser.add_mutually_exclusive_group()
     activity.add_argument(
         "--activities",
@@ -57,6 +58,13 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         "--detail", default="full", choices=["full", "short"], help="a paragraph (default) or one sentence"
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
+    parser.add_argument(
+        "--part",
+        type=part,
+        metavar="I/N",
+        help="only the I-th of N shares of the images, in a journal of its own in OUT/part-I-of-N, for array "
+        "jobs; the other verbs read OUT when all parts are there",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the journal lives")
     synthetic.add_arguments(parser.add_argument_group("parameters of figures"))
 
@@ -67,12 +75,13 @@ def run(args: argparse.Namespace) -> None:
     read: Counter[str] = Counter()  # about the source as far as it was read, whatever --list keeps of it
     notes: Counter[str] = Counter()
     describer = journal.Describer("geometry", geometry.VERSION, {"detail": args.detail})
-    with files.exclusive(args.out):
-        count = describe.write_records(_source(args, read, notes), args.out, args.limit, notes)
+    out = args.part.folder(args.out) if args.part else args.out
+    with files.exclusive(out):
+        count = describe.write_records(_source(args, read, notes), out, args.limit, notes, args.part)
         describe.describe_records(
-            args.out, describer, lambda record: geometry.describe(record, args.detail), count, notes
+            out, describer, lambda record: geometry.describe(record, args.detail), count, notes
         )
-    print(f"{args.out}: {count} images", file=sys.stderr)
+    print(f"{out}: {count} images", file=sys.stderr)
     for prefix, counts in (("in the source: ", read), ("", notes)):
         for phrase, number in counts.items():
             if number:
@@ -99,10 +108,9 @@ def _read(args: argparse.Namespace, notes: Counter[str]) -> Iterator[records.Ima
     if format_ not in names or not rest:
         raise UserError(f"--source={args.source}: expected FORMAT:PATH with FORMAT one of {', '.join(names)}")
     if format_ == "figures":
+        if args.part:
+            raise UserError(f"--part={args.part}: figures are drawn by one machine; leave --part out")
         return synthetic.write_images(synthetic.parameters(args, rest), args.out / "images")
-    path = Path(rest)
-    if not path.is_file():
-        raise UserError(f"--source={args.source}: {path} is not a file")
     if args.images and not args.images.is_dir():
         raise UserError(f"--images={args.images}: not a folder")
-    return formats.read(format_, path, notes, args.images)
+    return formats.read(format_, Path(rest), notes, args.images, args.joints, args.confidence)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from annotation import shards
-from annotation.verbs.arguments import percent, positive
+from annotation.verbs.arguments import part, percent, positive
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -20,7 +20,11 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "--journal", required=True, type=Path, metavar="DIR", help="OUT of `annotate describe`"
+        "--journal",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="OUT of `annotate describe`, whole or in parts",
     )
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="the photographs (default: JOURNAL/images)"
@@ -43,6 +47,13 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         help=f"default: one per {shards.IMAGES_PER_SHARD} images",
     )
     parser.add_argument(
+        "--part",
+        type=part,
+        metavar="I/N",
+        help="write only the I-th of N shares of the shards, for array jobs on a shared OUT; the part that "
+        "ends last completes the split",
+    )
+    parser.add_argument(
         "--allow-missing", action="store_true", help="leave images without a file out, and count them"
     )
 
@@ -57,4 +68,4 @@ def run(args: argparse.Namespace) -> None:
         shards=args.shards,
         allow_missing=args.allow_missing,
     )
-    shards.pack(args.journal, args.out, options, lambda sentence: print(sentence, file=sys.stderr))
+    shards.pack(args.journal, args.out, options, lambda sentence: print(sentence, file=sys.stderr), args.part)

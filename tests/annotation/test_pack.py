@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from annotation import __main__ as cli
-from annotation import records, schema, shards
+from annotation import examples, parts, records, schema, shards
 from annotation.errors import UserError
 
 SHORT, LONG = 90, 120
@@ -148,7 +148,7 @@ def test_a_shard_is_sorted_and_chosen_by_id_alone(tmp_path, some, pack, read_sha
         path = tmp_path / "out" / schema.shard_name("test", "train", n, 3)
         ids = [e[schema.IMAGE_ID][0].decode() for e in read_shard(path)]
         assert ids == sorted(ids)
-        assert {shards.shard_of(image_id, 3) for image_id in ids} == {n}
+        assert {parts.bucket(image_id, 3) for image_id in ids} == {n}
 
 
 # ---------------------------------------------------------------------------------------------- images
@@ -204,11 +204,11 @@ def test_exif_orientation_is_dropped_and_said(tmp_path, make_record, write_journ
 
 
 def test_sizes():
-    assert shards.stored_size((1280, 720), 256) == (455, 256)
-    assert shards.stored_size((720, 1280), 256) == (256, 455)
-    assert shards.stored_size((200, 100), 256) == (200, 100)
-    assert shards.stored_size((200, 100), (224, 224)) == (224, 224)
-    assert shards.stored_size((200, 100), None) == (200, 100)
+    assert examples.stored_size((1280, 720), 256) == (455, 256)
+    assert examples.stored_size((720, 1280), 256) == (256, 455)
+    assert examples.stored_size((200, 100), 256) == (200, 100)
+    assert examples.stored_size((200, 100), (224, 224)) == (224, 224)
+    assert examples.stored_size((200, 100), None) == (200, 100)
     assert [shards.parse_size(text) for text in ("256", "224x200", "original")] == [256, (224, 200), None]
     for text in ("", "0", "224x", "big", "-3"):
         with pytest.raises(UserError, match=f"--size={text}: expected a short side"):
