@@ -1,4 +1,4 @@
-"""COCO-17 keypoints: ground truth, result lists, and a bare {image: 17 x [x, y]}."""
+"""COCO-style keypoints: ground truth, result lists, and a bare {image: 17 x [x, y]}."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from annotation import records
+from annotation import records, skeletons
 from annotation.errors import UserError
-from annotation.skeletons import COCO_17, to_mpii
-from annotation.sources.reading import load_json, numbers, objects
+from annotation.skeletons import COCO_17, JHMDB_15, Skeleton, to_mpii
+from annotation.sources.reading import CONFIDENCE, estimated, image_size, load_json, numbers, objects
 
 Notes = Counter[str]
-
-# A joint that an estimator gives with less confidence than this is missing.
-CONFIDENCE = 0.3
 
 # A joint is at the lower border when it is nearer to the person's lowest joint than this part of the
 # vertical extent of all joints. At 0.1 the legs that overlays of Stanford 40 show cut by the frame or
@@ -30,34 +26,45 @@ _HIPS, _LEGS, _KNEE_ANKLE = [11, 12], [11, 12, 13, 14, 15, 16], ((13, 15), (14, 
 # ----------------------------------------------------------------------------- ground truth and results
 
 
-def read(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
-    """A COCO keypoint file: ground truth ({images, annotations, …}) or results (a list).
+def read(
+    path: Path, notes: Notes, joints: Skeleton | None = None, confidence: float = CONFIDENCE
+) -> Iterator[records.ImageRecord]:
+    """A COCO-style keypoint file: ground truth ({images, annotations, …}) or results (a list).
 
-    Ground truth: v 0 is missing, 1 occluded, 2 labelled. A person without any labelled joint is kept with
-    all joints missing, so that the count of people is right. A crowd (iscrowd = 1) is no person: it is kept
-    in the image's `extra`, and the image's people are marked incomplete.
+    Ground truth: v 0 is missing, 1 occluded, 2 labelled; where a file has no 2, its 1 says no more than
+    labelled. The names of the joints under 'categories' tell which joint set it is. A person without any
+    labelled joint is kept with all joints missing, so that the count of people is right. A crowd
+    (iscrowd = 1) is no person: it is kept in the image's `extra`, and the image's people are marked
+    incomplete.
 
-    Results: a joint with a confidence below `CONFIDENCE` is missing; a person none of whose joints reaches
-    it is left out and counted. People are incomplete, since an estimator may miss some. A numeric image_id
-    stands for COCO's file name, twelve digits and `.jpg`; a text one is the file name.
+    Results: a joint of less than `confidence` is missing; a person none of whose joints reaches it is left
+    out and counted. People are incomplete, since an estimator may miss some. A numeric image_id stands for
+    COCO's file name, twelve digits and `.jpg`; a text one is the file name.
+
+    joints: the joint set of a file that does not name its joints; COCO-17 where it is None.
     """
     data = load_json(path)
     if isinstance(data, list):
-        return _read_results(path, data, notes)
+        return _read_results(path, data, notes, joints or COCO_17, confidence)
     if isinstance(data, dict) and {"images", "annotations"} <= set(data):
-        return _read_ground_truth(path, data, notes)
+        return _read_ground_truth(path, data, notes, joints)
     raise UserError(
         f"{path}: neither COCO ground truth (an object with images and annotations) nor results (a list)"
     )
 
 
-def _read_ground_truth(path: Path, data: dict[str, Any], notes: Notes) -> Iterator[records.ImageRecord]:
+def _read_ground_truth(
+    path: Path, data: dict[str, Any], notes: Notes, joints: Skeleton | None
+) -> Iterator[records.ImageRecord]:
     categories = objects(data.get("categories", []), f"{path}: 'categories'")
     person_ids = {category.get("id") for category in categories if category.get("name") == "person"} or {1}
+    source = _joint_set(path, categories, joints)
     by_image: dict[Any, list[dict[str, Any]]] = {}
+    tells_occlusion = False
     for annotation in objects(data["annotations"], f"{path}: 'annotations'"):
         if annotation.get("category_id", 1) in person_ids:
             by_image.setdefault(annotation.get("image_id"), []).append(annotation)
+            tells_occlusion |= 2 in list(annotation.get("keypoints") or [])[2::3]
         else:
             notes["annotations of other categories than person, left out"] += 1
     for image in objects(data["images"], f"{path}: 'images'"):
@@ -69,9 +76,13 @@ def _read_ground_truth(path: Path, data: dict[str, Any], notes: Notes) -> Iterat
             if annotation.get("iscrowd"):
                 crowds.append(annotation)
                 continue
-            points, v = _keypoints(annotation, f"{path}: image {name}, annotation {annotation.get('id')}")
+            where = f"{path}: image {name}, annotation {annotation.get('id')}"
+            points, v = _keypoints(annotation, source, where)
             points[v == 0] = np.nan
-            people.append(to_mpii(COCO_17, points, v == 1, _without_keypoints(annotation)))
+            if source is JHMDB_15:
+                points -= 1  # it counts pixels from 1, as Matlab does
+            occluded = (v == 1) & tells_occlusion
+            people.append(to_mpii(source, points, occluded, _without_keypoints(annotation)))
         extra = {k: val for k, val in image.items() if k not in ("file_name", "width", "height")}
         notes["crowds, kept apart from people"] += len(crowds)
         yield records.ImageRecord(
@@ -89,7 +100,22 @@ def _read_ground_truth(path: Path, data: dict[str, Any], notes: Notes) -> Iterat
         )
 
 
-def _read_results(path: Path, rows: list[Any], notes: Notes) -> Iterator[records.ImageRecord]:
+def _joint_set(path: Path, categories: list[dict[str, Any]], asked: Skeleton | None) -> Skeleton:
+    """The joint set that the file names, else the one asked for, else COCO-17."""
+    for category in categories:
+        if category.get("name") == "person" and isinstance(category.get("keypoints"), list):
+            names = category["keypoints"]
+            if asked is None:
+                return skeletons.named(names, f"{path}: 'categories'")
+            if asked.joint_count != len(names) or (known := skeletons.known(names)) not in (None, asked):
+                told = f"names {len(names)} joints" if asked.joint_count != len(names) else f"is {known.name}"
+                raise UserError(f"{path}: --joints asks for {asked.name}, but the file {told}")
+    return asked or COCO_17
+
+
+def _read_results(
+    path: Path, rows: list[Any], notes: Notes, source: Skeleton, least: float
+) -> Iterator[records.ImageRecord]:
     by_image: dict[Any, list[dict[str, Any]]] = {}
     for number, row in enumerate(objects(rows, str(path)), 1):
         if not isinstance(row.get("image_id"), str | int):
@@ -98,12 +124,8 @@ def _read_results(path: Path, rows: list[Any], notes: Notes) -> Iterator[records
     for image, people_rows in by_image.items():
         people = []
         for number, row in enumerate(people_rows, 1):
-            points, confidence = _keypoints(row, f"{path}: image {image}, person {number}")
-            points[confidence < CONFIDENCE] = np.nan
-            if np.isfinite(points).any():
-                people.append(to_mpii(COCO_17, points, extra=row | {"image_id": image}))
-            else:
-                notes[f"people without any joint of confidence {CONFIDENCE}, left out"] += 1
+            points, confidence = _keypoints(row, source, f"{path}: image {image}, person {number}")
+            people += estimated(source, points, confidence, least, row | {"image_id": image}, notes)
         yield records.ImageRecord(
             image_id=f"{image:012d}.jpg" if isinstance(image, int) else str(image),
             people=tuple(people),
@@ -112,13 +134,13 @@ def _read_results(path: Path, rows: list[Any], notes: Notes) -> Iterator[records
         )
 
 
-def _keypoints(row: dict[str, Any], where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (17, 2) and the third number of each, (17,): visibility or confidence."""
+def _keypoints(row: dict[str, Any], source: Skeleton, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (K, 2) and the third number of each, (K,): visibility or confidence."""
     if "keypoints" not in row:
-        raise UserError(f"{where}: no field 'keypoints'; expected 17 x (x, y, v)")
-    triples = numbers(row["keypoints"], (3 * COCO_17.joint_count,), f"{where}, field 'keypoints'").reshape(
-        -1, 3
-    )
+        raise UserError(f"{where}: no field 'keypoints'; expected {source.joint_count} x (x, y, v)")
+    triples = numbers(
+        row["keypoints"], (3 * source.joint_count,), f"{where}, field 'keypoints' ({source.name})"
+    ).reshape(-1, 3)
     return triples[:, :2].copy(), triples[:, 2]
 
 
@@ -141,7 +163,7 @@ def read_dict(path: Path, notes: Notes, images: Path | None = None) -> Iterator[
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected an object {{image: 17 x [x, y]}}, found {type(data).__name__}")
     for name, value in data.items():
-        width, height = (None, None) if images is None else _size(images / name)
+        width, height = (images is not None and image_size(images / name)) or (None, None)
         people = ()
         if value:
             points = numbers(value, (COCO_17.joint_count, 2), f"{path}: image {name}")
@@ -177,14 +199,3 @@ def piled_up(points: np.ndarray) -> np.ndarray:
     for knee, ankle in _KNEE_ANKLE:
         missing[ankle] |= at_border[knee]
     return missing
-
-
-def _size(path: Path) -> tuple[int, int] | tuple[None, None]:
-    """Width and height from the file's header; unknown where the photograph is not there."""
-    if not path.exists():
-        return None, None
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from None

@@ -89,7 +89,7 @@ def test_results_drop_joints_and_people_without_confidence(write_json):
         ("text", "neither COCO ground truth .* nor results"),
         (
             ground_truth(annotation(keypoints=[1] * 399)),
-            "annotation 9, field 'keypoints': expected 51 finite numbers, found 399",
+            "annotation 9, field .keypoints. .COCO-17.: expected 51 finite numbers, found 399",
         ),
         (ground_truth({"image_id": 5, "id": 9}), "annotation 9: no field 'keypoints'"),
         (ground_truth(annotation(image_id=6)), "an annotation names image 6, which 'images' does not list"),
