@@ -35,7 +35,7 @@ def read(
     labelled. The names of the joints under 'categories' tell which joint set it is. A person without any
     labelled joint is kept with all joints missing, so that the count of people is right. A crowd
     (iscrowd = 1) is no person: it is kept in the image's `extra`, and the image's people are marked
-    incomplete.
+    incomplete, as they are where PoseTrack18 gives regions to ignore.
 
     Results: a joint of less than `confidence` is missing; a person none of whose joints reaches it is left
     out and counted. People are incomplete, since an estimator may miss some. A numeric image_id stands for
@@ -90,7 +90,7 @@ def _read_ground_truth(
             people=tuple(people),
             width=image.get("width"),
             height=image.get("height"),
-            people_complete=not crowds,
+            people_complete=not crowds and not image.get("ignore_regions_x"),
             source="coco",
             extra=extra | ({"crowds": crowds} if crowds else {}),
         )
