@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from annotation.errors import UserError
-from annotation.verbs import describe, pack
+from annotation.verbs import describe, pack, view
 
-VERBS = (describe, pack)
+VERBS = (describe, pack, view)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

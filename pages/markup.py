@@ -9,7 +9,8 @@ _VOID = {"br", "hr", "img", "input", "link", "meta"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 # Attributes that a browser follows. A relative address has no colon before its first / ? or #.
 _ADDRESSES = {"action", "formaction", "href", "src"}
-_RELATIVE = re.compile(r"(?!//|[/\\]{2})[^:/?#\\]*([/?#]|$)")
+# Without blanks and control characters, which a browser drops before it looks for "//".
+_RELATIVE = re.compile(r"(?![/\\]{2})[^:/?#\\\x00-\x20]*([/?#][^\x00-\x20]*)?")
 
 
 class Markup(str):
@@ -47,7 +48,7 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
             raise ValueError(f"{name!r} is not the name of an attribute")
         if value is None or value is False:
             continue
-        if name in _ADDRESSES and not _RELATIVE.match(str(value)):
+        if name in _ADDRESSES and not _RELATIVE.fullmatch(str(value)):
             raise ValueError(f"{name}={value!r} is not a relative address")
         written.append(name if value is True else f'{name}="{escape(value)}"')
     opening = Markup(f"<{' '.join(written)}>")
