@@ -121,22 +121,27 @@ def read_rows(directory: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def captions_by_input(directory: Path) -> dict[str, list[records.Description]]:
-    """Input hash → captions, in an order that does not depend on who came first.
+def accepted(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """Input hash → its rows with captions, in an order that does not depend on who came first.
 
     Every describer and every set of parameters contributes. Of several versions of one describer the one
     written last counts, since it replaces the others.
     """
-    latest: dict[str, dict[tuple[str, str], list[records.Description]]] = {}
+    latest: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
     for row in read_rows(directory):
-        if row["status"] == "ok":
+        if row["status"] == OK:
             writer = (row["describer"], json.dumps(row["params"], sort_keys=True))
-            latest.setdefault(row["input"], {})[writer] = [
-                records.Description(row["image_id"], **caption) for caption in row["captions"]
-            ]
+            latest.setdefault(row["input"], {})[writer] = row
+    return {input_: [writers[writer] for writer in sorted(writers)] for input_, writers in latest.items()}
+
+
+def captions_by_input(directory: Path) -> dict[str, list[records.Description]]:
+    """Input hash → captions, in the order of `accepted`."""
     return {
-        input_: [caption for writer in sorted(writers) for caption in writers[writer]]
-        for input_, writers in latest.items()
+        input_: [
+            records.Description(row["image_id"], **caption) for row in rows for caption in row["captions"]
+        ]
+        for input_, rows in accepted(directory).items()
     }
 
 
