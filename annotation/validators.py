@@ -7,9 +7,13 @@ and judged by `verdicts.py`; this module holds everything else.
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections import Counter
+from collections.abc import Iterable
 
+from annotation import verdicts
 from annotation.describers import opening
 from annotation.records import ImageRecord
 
@@ -18,29 +22,53 @@ def check(text: str, record: ImageRecord) -> list[str]:
     """Why `text` is no usable description of `record`; empty where it is one. Under a millisecond, no I/O."""
     if not text.strip():
         return ["empty"]
-    own_words = without_label(text, record)
+    own_text = without_label(text, record.category, record.activity)
+    sentences = [words(sentence) for sentence in sentences_of(own_text)]
+    people = len(record.people)
     return [
         *_truncated(text),
-        *_refusal(own_words),
-        *_template(own_words),
-        *_coordinates(own_words),
-        *_repetition(text, len(record.people)),
-        *[f"gendered word: {word}" for word in sorted(set(gendered_words(own_words)))],
-        *(_people_count(own_words, len(record.people)) if record.people_complete else ()),
+        *_refusal(own_text),
+        *_template(own_text),
+        *_coordinates(own_text),
+        *_repetition(sentences, people),
+        *[f"gendered word: {word}" for word in sorted({w for s in sentences for w in gendered(s)})],
+        *(_people_count(sentences, people) if record.people_complete else ()),
+        *[f"the joints contradict: {claim.words}" for claim in verdicts.judge(text, record).contradicted],
     ]
 
 
-def without_label(text: str, record: ImageRecord) -> str:
-    """`text` with the source's own activity and category taken out: "women's gymnastics" is not the model's
-    wording, nor is the "two" of "two person kayak". Only the parts between commas are taken out, as they
-    stand, so that a model that rephrases answers for its words."""
-    label = f"{record.category}, {record.activity}".replace("_", " ")
-    parts = {part.strip(" .;()") for part in re.split(r"[,;()]", label)}
-    for part in sorted(parts, key=len, reverse=True):
-        # A label of one short word ("man") would hide that word everywhere.
-        if len(part.split()) > 1 or len(part) > 5:
-            text = re.sub(rf"\b{re.escape(part)}(?!\w)", "that", text, flags=re.IGNORECASE)
-    return text
+# ---------------------------------------------------------------------------------------------------- words
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text without the marks between them; a line is one at least."""
+    return [s for s in re.split(r"[.!?]+[\"'”’)]*\s+|\n+", text) if s.strip()]
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words: letters and digits, with the apostrophes and hyphens inside them."""
+    return re.findall(r"[a-z0-9]+(?:['-][a-z0-9]+)*", text.lower().replace("’", "'"))
+
+
+def without_label(text: str, category: str, activity: str) -> str:
+    """`text` with the source's own activity and category replaced by "that".
+
+    "Women's gymnastics" is not the model's wording, and the "two" of "two person kayak" counts nobody. Only
+    the parts between commas go, as they stand, so that a model that rephrases answers for its words.
+    """
+    label = _label_pattern(category, activity)
+    return label.sub("that", text) if label else text
+
+
+@functools.lru_cache(maxsize=4096)
+def _label_pattern(category: str, activity: str) -> re.Pattern[str] | None:
+    parts = {part.strip(" .;") for part in re.split(r"[,;()]", f"{category}, {activity}".replace("_", " "))}
+    # A label of one short word ("man") would hide that word everywhere.
+    parts = sorted((part for part in parts if len(part) > 5), key=len, reverse=True)
+    if not parts:
+        return None
+    part = rf"(?:{'|'.join(map(re.escape, parts))})"
+    return re.compile(rf"\b{part}(?:[,;() ]+{part})*(?!\w)", re.IGNORECASE)
 
 
 # --------------------------------------------------------------------------------------- ends and refusals
@@ -51,25 +79,25 @@ _DANGLING = re.compile(
 
 
 def _truncated(text: str) -> list[str]:
-    end = text.rstrip().rstrip("\"'”’)*_` \n")
-    if not end.endswith((".", "!", "?")) or end.endswith("..") or _DANGLING.search(end):
-        return [f"cut off: ends in {text.rstrip()[-20:]!r}"]
-    return []
+    tail = text.rstrip()[-40:]
+    end = tail.rstrip("\"'”’)*_` \n")
+    if end.endswith((".", "!", "?")) and not end.endswith("..") and not _DANGLING.search(end):
+        return []
+    return [f"cut off: ends in {tail[-20:]!r}"]
 
 
-_REFUSAL = re.compile(
-    r"\bas an? (?:ai|artificial intelligence|(?:large )?language model)\b"
-    r"|\bI(?:'m| am|’m) (?:(?:really|very|so|truly) )?(?:sorry|unable|not able|afraid)\b"
-    r"|\bI (?:can(?:no|')?t|can’t|can not|won't|apologi[sz]e|do not have|don't have|don’t have)\b"
-    r"|^\W*(?:sorry|unfortunately|my apologies)\b"
-    r"|\b(?:please|could you) (?:provide|share|upload|give)\b",
-    re.IGNORECASE,
+_REFUSALS = (
+    *("as an ai", "as a language model", "as a large language model", "as an artificial"),
+    *(" i'm sorry", " i am sorry", " i'm unable", " i am unable", " i'm not able", " i am not able"),
+    *(" i cannot", " i can't", " i can not", " i won't", " i apologi", " i do not have", " i don't have"),
+    *("my apologies", " sorry, ", "please provide", "could you provide"),
 )
 
 
 def _refusal(text: str) -> list[str]:
-    found = _REFUSAL.search(text)
-    return [f"refusal: {found[0]!r}"] if found else []
+    lower = f" {text.lower()}".replace("’", "'").replace("\n", " ")
+    found = next((phrase for phrase in _REFUSALS if phrase in lower), None)
+    return [f"refusal: {found.strip(' ,')!r}"] if found else []
 
 
 # -------------------------------------------------------------------------------- templates and raw fields
@@ -86,135 +114,147 @@ _TEMPLATE = re.compile(
 
 
 def _template(text: str) -> list[str]:
+    if not any(mark in text for mark in "${}<[(_"):
+        return []
     found = _TEMPLATE.search(text)
     return [f"left from the template: {found[0]!r}"] if found else []
 
 
 _COORDINATES = re.compile(
     r"[\[(]\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*[,\])]"  # [412, 305]
-    r"|\bkpts?\b|\bjoints?\s*\[?\d+|\b(?:joint|keypoint)s? (?:number |index |indices |#)?\d+|\bindex \d+"
-    r"|\b[xy]\s*[=:]\s*-?\d+|\b[xy][- ]?(?:coordinate|value|position)s?\b"
+    r"|\bkpts?\b|\b(?:joint|keypoint)s?\s?\[?(?:number |index |indices |#)?\d+|\bindex \d+"
+    r"|\b[xy]\s*[=:]\s*-?\d+|\b[xy][- ](?:coordinate|value|position)s?\b"
     r"|\b\d+(?:\.\d+)?\s*(?:px|pixels?)\b"
-    r"|\bscale (?:of |is |factor |: ?)+\d",
+    r"|\bscale (?:of |is |factor |: ?)+\d"
+    # A number of three digits or more is a pixel position, unless it counts degrees.
+    r"|(?<![\w.,-])\d{3,}(?:\.\d+)?\b(?!\s*(?:-|–|to |and )?\s*(?:\d+\s*)?-?\s*(?:degree|°))",
     re.IGNORECASE,
-)
-# A number of three digits or more is a pixel position, unless it counts degrees.
-_LARGE_NUMBER = re.compile(
-    r"(?<![\w.,-])\d{3,}(?:\.\d+)?\b(?!\s*(?:-|–|to |and )?\s*(?:\d+\s*)?-?\s*(?:degree|°))"
 )
 
 
 def _coordinates(text: str) -> list[str]:
-    found = _COORDINATES.search(text) or _LARGE_NUMBER.search(text)
+    if not re.search(r"\d|kpt|[xyXY][- ](?:coord|val|pos)", text):
+        return []
+    found = _COORDINATES.search(text)
     return [f"raw coordinates: {found[0]!r}"] if found else []
 
 
 # ----------------------------------------------------------------------------------------------- repetition
 
-_LOOP_TOKENS = 12  # the longest phrase that is looked for in a loop
+_LONGEST_LOOP = 12  # words
 
 
-def _repetition(text: str, people: int) -> list[str]:
+def _repetition(sentences: list[list[str]], people: int) -> list[str]:
     """A phrase said three times on end, or a sentence said more often than there are people."""
-    sentences = [" ".join(words(s)) for s in sentences_of(text)]
-    counted = Counter(s for s in sentences if s.count(" ") >= 3)
-    if counted:
-        sentence, times = counted.most_common(1)[0]
+    counted = Counter(tuple(sentence) for sentence in sentences if len(sentence) >= 4)
+    for sentence, times in counted.most_common(1):
         if times > max(1, people):
-            return [f"said {times} times: {sentence[:60]!r}"]
-    tokens = words(text)
-    for period in range(1, _LOOP_TOKENS + 1):
+            return [f"said {times} times: {' '.join(sentence)[:60]!r}"]
+    tokens = [word for sentence in sentences for word in sentence]
+    for period in range(1, _LONGEST_LOOP + 1):
+        again = list(map(operator.eq, tokens, tokens[period:]))
+        if sum(again) < 2 * period:
+            continue
         run = 0
-        for at in range(period, len(tokens)):
-            run = run + 1 if tokens[at] == tokens[at - period] else 0
+        for at, same in enumerate(again):
+            run = run + 1 if same else 0
             if run == 2 * period:
-                return [f"said three times on end: {' '.join(tokens[at - period + 1 : at + 1])!r}"]
+                return [f"said three times on end: {' '.join(tokens[at + 1 : at + 1 + period])!r}"]
     return []
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words: letters and digits, with the apostrophes and hyphens inside them."""
-    return re.findall(r"[a-z0-9]+(?:['’-][a-z0-9]+)*", text.lower())
-
-
-def sentences_of(text: str) -> list[str]:
-    return [s for s in re.split(r"(?<=[.!?])[\"'”’)]*\s+|\n+", text) if s.strip()]
 
 
 # --------------------------------------------------------------------------------------------------- gender
 
-_GENDERED = re.compile(
-    r"\b(?:s?he|him|his|hers?|himself|herself|(?:wo)?m[ae]n|(?:wo)?man's|(?:wo)?men's|m[ae]n’s|boys?|girls?|males?"
-    r"|females?|lad(?:y|ies)|gentlem[ae]n|guys?|mothers?|fathers?|moms?|dads?|sons?|daughters?|brothers?"
-    r"|sisters?|husbands?|wi(?:fe|ves)|masculine|feminine|\w*sportsm[ae]n|\w*sportswom[ae]n)\b"
-    r"|\b(?:fisher|fire|sales|police|camera|stunt|horse|crafts|bats)(?:wo)?m[ae]n\b",
-    re.IGNORECASE,
-)
+# fmt: off
+_GENDERED = {
+    "he", "she", "him", "his", "her", "hers", "himself", "herself", "man", "men", "woman", "women", "boy",
+    "boys", "girl", "girls", "male", "males", "female", "females", "lady", "ladies", "gentleman",
+    "gentlemen", "guy", "guys", "mother", "mothers", "father", "fathers", "mom", "dad", "son", "sons",
+    "daughter", "daughters", "brother", "brothers", "sister", "sisters", "husband", "wife", "masculine",
+    "feminine", "fisherman", "fireman", "salesman", "policeman", "cameraman", "horseman", "craftsman",
+    "batsman", "sportsman", "sportswoman",
+}
+# fmt: on
 
 
-def gendered_words(text: str) -> list[str]:
-    """Every word that gives a person a gender, in lower case. A bare "fisherman" of the label was masked."""
-    return [found[0].lower() for found in _GENDERED.finditer(text)]
+def gendered(sentence: Iterable[str]) -> list[str]:
+    """Those of the `words` that give a person a gender."""
+    return [word for word in sentence if word.partition("'")[0] in _GENDERED]
 
 
 # -------------------------------------------------------------------------------------------- people counted
 
+_SINGULAR = {"person", "individual", "human", "figure", "subject", "participant", "player", "athlete"}
+# fmt: off
+_PLURAL = {
+    "people", "persons", "individuals", "humans", "figures", "subjects", "participants", "players",
+    "athletes", "performers", "dancers", "riders", "cyclists", "runners", "adults", "children", "kids",
+    "friends", "workers",
+}
+# fmt: on
 _NUMBERS = {opening.number(n): n for n in range(100)}
-_NUMBERS |= {"no": 0, "a": 1, "an": 1, "single": 1, "a single": 1, "both": 2, "couple of": 2, "pair of": 2}
-_SINGULAR = r"person|individual|human(?: being)?|human figure|figure|subject|participant|player|athlete"
-_PLURAL = r"people|persons|individuals|humans|human beings|(?:human )?figures|subjects|participants|players"
-_PLURAL += r"|athletes|performers|dancers|riders|cyclists|runners|adults|children|kids|friends|workers"
-_COUNT = "|".join(sorted(_NUMBERS, key=len, reverse=True)) + r"|\d{1,3}"
-_PEOPLE = re.compile(
-    rf"\b(?P<least>at least |more than )?(?P<number>{_COUNT})(?: \(\d+\))?(?P<other> other| more)?"
-    rf"(?: (?!(?:of|the|in|on|and|or|is|are|to|with|leg|arm)\b)[a-z]+){{0,2}}?"
-    rf" (?P<noun>{_PLURAL}|{_SINGULAR})\b(?!['’])",
-    re.IGNORECASE,
-)
-_MANY = re.compile(
-    rf"\b(?:several|multiple|various|numerous|many|a group of|a crowd of|some)(?: [a-z]+)? (?:{_PLURAL})\b",
-    re.IGNORECASE,
-)
-_STATED = re.compile(
-    r"(?:\bthere (?:is|are|'s)|\b(?:image|photo(?:graph)?|picture|scene|frame)(?: \w+)?"
-    r" (?:shows?|depicts?|contains?|features?|includes?|has|captures?|displays?|presents?|of)|\bwe see"
-    r"|\b(?:shows?|depicts?|features?) )(?: (?:exactly|only|a total of|a group of))?\s*$",
-    re.IGNORECASE,
-)
-_FIGURE = re.compile(
-    r"\b(?:number of people|people count|count)(?: in the \w+)?(?: is| are|:| =)+ (\d+)", re.I
-)
-_OF_ONE_AMONG_OTHERS = re.compile(r"^\s*(?:of|in the (?:fore|back)ground|on the|to the)\b", re.IGNORECASE)
+_NUMBERS |= {"no": 0, "a": 1, "an": 1, "single": 1, "both": 2, "couple": 2, "pair": 2, "trio": 3}
+_SEVERAL = {"several", "multiple", "various", "numerous", "many", "group", "crowd"}
+_NOT_ADJECTIVES = {"the", "in", "on", "and", "or", "is", "are", "to", "with", "leg", "arm", "this", "that"}
+_OTHERS = {"other", "others", "more", "additional", "another"}
+_SHOWS = {"there", "shows", "depicts", "contains", "features", "includes", "has", "captures", "displays"}
+_SHOWS |= {"presents", "see", "show", "depict"}
+_BETWEEN = {"is", "are", "exactly", "only", "just", "total", "of", "a", "group", "totally", "visible", "s"}
 
 
-def _people_count(text: str, people: int) -> list[str]:
-    """The first sentence and sentences that begin "there are" say how many are there; any other number may
-    speak of some of them, but not of more than there are."""
-    if (found := _FIGURE.search(text)) and int(found[1]) != people:
-        return [f"{found[0]!r}, but the record has {people} people"]
-    if (found := _MANY.search(text)) and people < 2:
-        return [f"{found[0]!r}, but the record has {people} {'person' if people == 1 else 'people'}"]
-    sentences = sentences_of(text)
+def _people_count(sentences: list[list[str]], people: int) -> list[str]:
+    """The first sentence, and any that begins "there are", says how many are there; another number may be
+    about some of them, but not about more than there are."""
     for position, sentence in enumerate(sentences):
-        stated = False  # one sentence states the total once: "There are two people, one person …"
-        for found in _PEOPLE.finditer(sentence):
-            word = found["number"].lower()
-            number = int(word) if word.isdigit() else _NUMBERS[word]
-            plural = re.fullmatch(_PLURAL, found["noun"], re.IGNORECASE)
-            if word in ("a", "an", "single", "a single", "no") and bool(plural) != (word == "no"):
-                continue  # "a people"
-            total = not stated and (
-                _STATED.search(sentence[: found.start()])
-                or (position == 0 and (plural or sentence[: found.start()].strip() in ("", "In the image,")))
-            )
-            stated = stated or bool(total)
-            if found["least"] or found["other"]:
-                wrong = number > people - bool(found["other"])
-            elif total and not _OF_ONE_AMONG_OTHERS.match(sentence[found.end() :]):
-                wrong = number != people
+        stated = False  # a sentence states the total once: "There are two people, one person …"
+        for at, noun in enumerate(sentence):
+            if noun not in _PLURAL and noun not in _SINGULAR:
+                continue
+            start = _count_before(sentence, at)
+            if start is None:
+                continue
+            before, said = sentence[:start], sentence[start : at + 1]
+            if said[0] in _SEVERAL:
+                wrong = people < 2
             else:
-                wrong = number > people
+                number = int(said[0]) if said[0].isdecimal() else _NUMBERS[said[0]]
+                if number > 1 if noun in _SINGULAR else said[0] in ("a", "an"):
+                    continue  # "two person kayak", "a few people"
+                total = not stated and (
+                    _says_there_are(before)
+                    or (position == 0 and (noun in _PLURAL or before in ([], ["in", "the", "image"])))
+                )
+                stated |= total
+                if _OTHERS & set(said):
+                    wrong = number > people - 1
+                elif before[-2:] in (["at", "least"], ["more", "than"]) or not total:
+                    wrong = number > people
+                else:
+                    wrong = number != people and not _is_one_among_others(number, sentence[at + 1 :])
             if wrong:
-                said = " ".join(found[0].split())
-                return [f"{said!r}, but the record has {people} {'person' if people == 1 else 'people'}"]
+                counted = "1 person" if people == 1 else f"{people} people"
+                return [f"{' '.join(said)!r}, but the record has {counted}"]
     return []
+
+
+def _count_before(sentence: list[str], at: int) -> int | None:
+    """Where the number is that counts the noun at `at`: "two (2) young people", "a couple of people"."""
+    for start in range(at - 1, max(at - 4, -1), -1):
+        word = sentence[start]
+        if word in _NUMBERS or word in _SEVERAL or word.isdecimal():
+            return start
+        if word in _NOT_ADJECTIVES:
+            return None
+    return None
+
+
+def _says_there_are(before: list[str]) -> bool:
+    at = len(before)
+    while at and before[at - 1] in _BETWEEN:
+        at -= 1
+    return bool(at) and (before[at - 1] in _SHOWS or before[at - 1] == "there's")
+
+
+def _is_one_among_others(number: int, after: list[str]) -> bool:
+    """ "There is one person on the left and …" """
+    return number == 1 and (after[:1] in (["of"], ["on"]) or after[2:3] in (["foreground"], ["background"]))
