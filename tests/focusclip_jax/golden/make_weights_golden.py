@@ -63,7 +63,7 @@ def randomised(model: nn.Module) -> nn.Module:
     """Every parameter random; without dropout."""
     norms = {id(module.weight) for module in model.modules() if isinstance(module, nn.LayerNorm)}
     for name, parameter in model.named_parameters():
-        scale = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.3
+        scale = 1.5 * parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.3
         nn.init.normal_(parameter, 1.0 if id(parameter) in norms or name == "logit_scale" else 0.0, scale)
     return model.eval()
 
