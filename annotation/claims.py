@@ -169,8 +169,8 @@ _SAID_OF = {
 # What stands before a word and takes it back, and what stands between two words that belong together.
 _NOT_SAID = re.compile(
     r"\b(?:not|no|nor|never|neither|without|may|might|could|can|would|should|possibly|perhaps|maybe|or|if"
-    r"|to be|likely|potentially|probably|presumably|unclear|whether|barely|hardly|more|less|about to"
-    r"|ready to)\b|n't\b"
+    r"|likely|potentially|probably|presumably|unclear|whether|barely|hardly|more|less|about to|ready to"
+    r"|(?<!appear )(?<!appears )(?<!seem )(?<!seems )to be)\b|n't\b"
 )
 _CLAUSE_STARTS = (",", ":", "(", " but ", " while ")
 _ARTICLES = ("the", "their", "its", "same", "a", "an")

@@ -242,7 +242,8 @@ def _count_before(sentence: list[str], at: int) -> int | None:
     for start in range(at - 1, max(at - 4, -1), -1):
         word = sentence[start]
         if word in _NUMBERS or word in _SEVERAL or word.isdecimal():
-            return start
+            is_a_single = start > 0 and sentence[start - 1] in ("a", "an")
+            return start - is_a_single
         if word in _NOT_ADJECTIVES:
             return None
     return None

@@ -4,8 +4,9 @@ A claim is contradicted only where the joints clearly say the opposite, and conf
 agree; between the two, and where a joint is missing, there is no verdict. Whoever wrote the text saw these
 joints and not the photograph, so everything is judged in the image plane, in units of this person's torso.
 
-"Raised", "above" and the like may be meant against the photograph or, for someone who leans or lies, along
-the body. They are contradicted only if both readings are.
+"Raised" may be meant against the photograph or, of someone who bends over or lies, along the body, and so
+may "above the head": they are not contradicted if either reading bears them out. Which hand is above the
+other, and where hips, knees and feet are, is read in the photograph.
 
 Nothing here is shared with `geometry.py`, whose facts the offline describer states: the one must be able to
 catch the other's mistakes.
@@ -137,7 +138,7 @@ class _Body:
         if hips and shoulders and math.dist(hips, shoulders) > 0.4 * self.unit > 0:
             length = math.dist(hips, shoulders)
             up = ((shoulders[0] - hips[0]) / length, (shoulders[1] - hips[1]) / length)
-            if up[1] > -0.9:  # leans by more than 25 degrees
+            if up[1] > -0.7:  # leans by more than 45 degrees
                 self.ups.append(up)
         xs, ys = zip(*self.joints.values(), strict=True) if self.joints else ((0.0,), (0.0,))
         self.extent = math.hypot(max(xs) - min(xs), max(ys) - min(ys))
@@ -187,13 +188,13 @@ def _of_side(claim: Claim, side: str, body: _Body) -> Verdict:
 
 
 def _scale(value: Sequence[float] | None, contradicted: float, confirmed: float) -> Verdict:
-    """Verdict on one quantity in several readings. It grows with truth: contradicted if below the one
-    threshold in all readings, confirmed if above the other in one."""
+    """Verdict on a quantity that grows with truth, in the photograph and maybe in a second reading: confirmed
+    if above the one threshold in either, otherwise contradicted if below the other in the photograph."""
     if not value:
         return None
-    if max(value) < contradicted:
-        return False
-    return True if max(value) > confirmed else None
+    if max(value) > confirmed:
+        return True
+    return False if value[0] < contradicted else None
 
 
 # --------------------------------------------------------------------------------------------------- heights
@@ -216,9 +217,8 @@ def _raised_arm(body: _Body, side: str) -> Verdict:
         return True
     upper, fore = _higher(body, elbow, shoulder), _higher(body, wrist, elbow)
     if upper is None or fore is None:
-        return False if max(hand) < -0.5 else None
-    hangs = any(h < -0.2 and u < -0.05 and f < 0.05 for h, u, f in zip(hand, upper, fore, strict=True))
-    return False if hangs and max(hand) < -0.2 else None
+        return False if hand[0] < -0.5 else None
+    return False if hand[0] < -0.2 and upper[0] < -0.05 and fore[0] < 0.05 else None
 
 
 def _lowered_arm(body: _Body, side: str) -> Verdict:
@@ -235,8 +235,8 @@ def _raised_leg(body: _Body, side: str, name: str) -> Verdict:
         return None
     if max(foot) > 0.25 or max(thigh) > -0.2:
         return True
-    down = max(knee) < -0.1 if name == "knee" else max(foot) < -0.15
-    return False if down and max(thigh) < -0.4 else None
+    down = knee[0] < -0.1 if name == "knee" else foot[0] < -0.15
+    return False if down and thigh[0] < -0.4 else None
 
 
 def _lowered_leg(body: _Body, side: str) -> Verdict:
@@ -248,20 +248,19 @@ def _relation(body: _Body, side: str, name: str, says: str, than: Part) -> Verdi
     here, there = body.at(side, name), body.at(to_side, than.name)
     if here is None or there is None or here == there:
         return None
+    along_body = name in ("hand", "elbow") and than.name in ("head", "shoulder", "chest")
+    ups = body.ups if along_body else body.ups[:1]
     blur = 0.2 if than.name in ("chest", "waist") else 0.0  # where these end is nobody's joint
     if says == "near":
         reach = math.dist(here, there) / body.unit
         return False if reach > 1.0 + blur else True if reach < 0.5 else None
     if says == "level with":
         apart = [-abs(rise) for rise in _higher(body, here, there) or ()]
-        return _scale(apart, -0.5 - blur, -0.25)
-    if than.name == "head":  # above all of it, or below all of it
-        ends = [body.joints["upper neck"], body.joints["head top"]]
-        there = min(ends, key=lambda end: end[1] if says == "above" else -end[1])
-    rise = _higher(body, here, there)
-    if says == "below":
-        rise = _higher(body, there, here)
-    return _scale(rise, -0.2 - blur, 0.1)
+        return _scale(apart[: len(ups)], -0.5 - blur, -0.25)
+    if than.name == "head":  # the highest point of it, wherever it is turned
+        there = min((body.joints["upper neck"], body.joints["head top"]), key=lambda end: end[1])
+    low, high = (here, there) if says == "below" else (there, here)
+    return _scale((_higher(body, high, low) or [])[: len(ups)], -0.2 - blur, 0.1)
 
 
 # ----------------------------------------------------------------------------------------------------- bends
