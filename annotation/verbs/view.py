@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def _source(args: argparse.Namespace):
 
 def _serve(source, host: str, port: int) -> None:
     """Serve until Ctrl-C."""
+    from annotation.viewer import verdicts
     from annotation.viewer.catalogue import Catalogue
     from annotation.viewer.server import Server, Viewer
 
@@ -85,5 +87,6 @@ def _serve(source, host: str, port: int) -> None:
         server.viewer = Viewer(source, catalogue)
         name = f"[{host}]" if ":" in host else host
         print(f"{len(source):,} images at http://{name}:{server.server_port}/ (Ctrl-C ends)", file=sys.stderr)
-        with contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no process and no folder behind
+        with verdicts.in_background(source, catalogue.path), contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,14 +15,17 @@ from annotation.viewer.entries import Entry
 
 _TABLES = """
 CREATE TABLE images (number INTEGER PRIMARY KEY, activity TEXT, people INTEGER, text TEXT);
-CREATE TABLE answers (number INTEGER, source TEXT, status TEXT, verdict TEXT);
+CREATE TABLE answers (number INTEGER, position INTEGER, source TEXT, status TEXT, verdict TEXT);
 """
 _INDICES = """
 CREATE INDEX answers_by_image ON answers (number);
 CREATE INDEX images_by_activity ON images (activity);
 CREATE INDEX images_by_people ON images (people);
+CREATE INDEX answers_by_verdict ON answers (verdict);
 """
-ACCEPTED, OBJECTED, NO_CAPTION = "accepted", "objected", "no caption"
+# What the validators of today say of an answer. Their work takes longer than all the rest, so it is done in
+# the background by `verdicts`.
+FINE, OBJECTED, UNCHECKED, NO_CAPTION = "no objection", "objected", "not checked yet", "no caption"
 NONE = "none"  # the status of an image of which nothing was asked yet
 MAX_CHOICES = 500
 
@@ -43,46 +46,45 @@ class Filters:
 
 
 class Catalogue:
-    """Numbers of images by what is said of them. Safe to share between threads."""
+    """Numbers of images by what is said of them. Safe to share between threads.
+
+    path: of the database.
+    """
 
     def __init__(self, source):
-        """source: a `JournalFolder` or `ShardFolder`. Every entry is read and validated once."""
+        """source: a `JournalFolder` or `ShardFolder`. Every entry is read once."""
         self._folder = tempfile.TemporaryDirectory(prefix="annotate-view-")
-        self._path = Path(self._folder.name) / "catalogue.sqlite"
-        with contextlib.closing(sqlite3.connect(self._path)) as database:
-            database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
+        self.path = Path(self._folder.name) / "catalogue.sqlite"
+        with connection(self.path) as database:
+            # With a log beside the database, pages do not wait for the one who writes verdicts.
+            database.executescript("PRAGMA journal_mode = WAL;" + _TABLES)
             for number in tqdm(range(len(source)), unit=" images", desc="index", leave=False):
                 _insert(database, number, source.read(number))
-            database.executescript(_INDICES + "ANALYZE;")
+            database.executescript(_INDICES)
             database.commit()
-        with self._reading() as database:
-            self.count = database.execute("SELECT count(*) FROM images").fetchone()[0]
-            self.choices = {
+            self.choices: dict[str, list[tuple[str, int | None]]] = {
                 "source": _choices(database, "answers", "source"),
                 "activity": _choices(database, "images", "activity"),
                 "people": sorted(_choices(database, "images", "people"), key=lambda choice: int(choice[0])),
-                "verdict": _choices(database, "answers", "verdict"),
                 "status": _choices(database, "answers", "status"),
+                "verdict": [(verdict, None) for verdict in (FINE, OBJECTED, UNCHECKED, NO_CAPTION)],
             }
+        self.count = len(source)
 
     def close(self) -> None:
         self._folder.cleanup()
 
-    def find(self, filters: Filters, start: int, count: int) -> tuple[list[int], int]:
-        """(numbers of the images from the `start`th on, at most `count`; how many there are in all)."""
+    def find(self, filters: Filters) -> list[int]:
+        """The numbers of all images that match, in their order."""
         where, values = _conditions(filters)
-        with self._reading() as database:
-            total = database.execute(f"SELECT count(*) FROM images WHERE {where}", values).fetchone()[0]
-            rows = database.execute(
-                f"SELECT number FROM images WHERE {where} ORDER BY number LIMIT ? OFFSET ?",
-                (*values, count, start),
-            )
-            return [number for (number,) in rows], total
+        with connection(self.path) as database:
+            rows = database.execute(f"SELECT number FROM images WHERE {where} ORDER BY number", values)
+            return [number for (number,) in rows]
 
     def neighbours(self, filters: Filters, number: int) -> tuple[int | None, int | None]:
         """The images before and after `number` among those that match."""
         where, values = _conditions(filters)
-        with self._reading() as database:
+        with connection(self.path) as database:
             return tuple(
                 database.execute(
                     f"SELECT {end}(number) FROM images WHERE number {side} ? AND {where}", (number, *values)
@@ -90,33 +92,42 @@ class Catalogue:
                 for end, side in (("max", "<"), ("min", ">"))
             )
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        # A connection belongs to one thread, and opening one takes a tenth of a millisecond.
-        with contextlib.closing(sqlite3.connect(f"{self._path.as_uri()}?immutable=1", uri=True)) as database:
-            yield database
+    def objected(self, numbers: Sequence[int]) -> list[int]:
+        """How many captions of each image the validators object to, as far as they were checked."""
+        with connection(self.path) as database:
+            query = "SELECT count(*) FROM answers WHERE number = ? AND verdict = ?"
+            return [database.execute(query, (number, OBJECTED)).fetchone()[0] for number in numbers]
+
+    def unchecked(self) -> int:
+        """How many answers the validators have not seen yet."""
+        with connection(self.path) as database:
+            query = "SELECT count(*) FROM answers WHERE verdict = ?"
+            return database.execute(query, (UNCHECKED,)).fetchone()[0]
+
+
+@contextlib.contextmanager
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """The database for the thread that asks; opening it takes a tenth of a millisecond."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA synchronous = OFF")  # nothing in it needs to outlive this process
+        yield database
 
 
 def _insert(database: sqlite3.Connection, number: int, entry: Entry) -> None:
     record = entry.record
-    current = [answer for answer in entry.answers if answer.current]
-    texts = (record.image_id, record.activity, record.category, *(a.text for a in current if a.text))
+    current = [(n, answer) for n, answer in enumerate(entry.answers) if answer.current]
+    texts = (record.image_id, record.activity, record.category, *(a.text for _, a in current if a.text))
     database.execute(
         "INSERT INTO images VALUES (?, ?, ?, ?)",
         (number, _clean(record.activity), len(record.people), _clean("\n".join(texts).casefold())),
     )
     database.executemany(
-        "INSERT INTO answers VALUES (?, ?, ?, ?)",
+        "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
         [
-            (
-                number,
-                _clean(answer.source),
-                answer.status,
-                NO_CAPTION if answer.text is None else OBJECTED if answer.objections else ACCEPTED,
-            )
-            for answer in current
+            (number, n, _clean(a.source), a.status, NO_CAPTION if a.text is None else UNCHECKED)
+            for n, a in current
         ]
-        or [(number, "", NONE, NO_CAPTION)],
+        or [(number, 0, "", NONE, NO_CAPTION)],
     )
 
 

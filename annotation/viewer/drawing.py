@@ -22,8 +22,11 @@ BONES = (
     *((10, 11), (11, 12), (12, 7), (7, 13), (13, 14), (14, 15)),
 )
 MIN_HALF_AXIS = 0.5  # pixels of the photograph: a part without extent would be divided by zero
-# Heat from 0 to 1 as red, green, blue; its opacity is the heat too.
-_COLOURS = np.array([(80, 20, 140), (220, 50, 90), (255, 150, 30), (255, 240, 130)], np.float32)
+# Heat from 0 to 1 as red, green, blue and opacity.
+_STOPS = np.array([(80, 20, 140, 0), (220, 50, 90, 85), (255, 150, 30, 170), (255, 240, 130, 255)])
+_PALETTE = np.stack(
+    [np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, len(_STOPS)), channel) for channel in _STOPS.T], -1
+)
 
 
 def frame(record: ImageRecord) -> tuple[float, float]:
@@ -74,29 +77,41 @@ def heatmap_png(record: ImageRecord, longest: int) -> bytes:
     scale = min(1, longest / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     heat = heatmap(record.people, (width, height), size)
-    stops = np.linspace(0, 1, len(_COLOURS))
-    channels = [np.interp(heat, stops, _COLOURS[:, channel]) for channel in range(3)]
-    pixels = np.stack([*channels, 255 * heat], -1).round().astype(np.uint8)
+    picture = Image.fromarray((255 * heat).round().astype(np.uint8)).convert("P")
+    picture.putpalette(_PALETTE.round().astype(np.uint8).tobytes(), "RGBA")
     buffer = io.BytesIO()
-    Image.fromarray(pixels, "RGBA").save(buffer, "PNG", compress_level=3)
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def overlay(record: ImageRecord, *below: Markup, with_ellipses: bool = True) -> Markup:
+def overlay(record: ImageRecord, *below: Markup) -> Markup:
     """An SVG of the photograph's shape: what lies `below`, then ellipses and skeletons of everybody."""
+    unit = max(frame(record)) / 320  # lines look the same whatever the photograph's size
+    ovals = [_ellipse(part) for person in record.people for part in ellipses(person)]
+    skeletons = [_skeleton(number, person, unit) for number, person in enumerate(record.people, 1)]
+    layers = element("g", *ovals, class_="ellipses"), element("g", *skeletons, class_="skeletons")
+    return _svg(record, unit, *below, element("g", *layers, transform="translate(0.5 0.5)"))
+
+
+def sketch(record: ImageRecord, *below: Markup) -> Markup:
+    """A small SVG of the same shape: skeletons in three strokes, because a list holds many."""
+    moves: dict[str, list[str]] = {"right": [], "left": [], "middle": []}
+    for person in record.people:
+        points = person.joints.round().tolist()
+        there = person.visibility != schema.MISSING
+        for a, b in BONES:
+            if there[a] and there[b]:
+                (x1, y1), (x2, y2) = points[a], points[b]
+                moves[_side(a, b)].append(f"M{x1:.0f} {y1:.0f}L{x2:.0f} {y2:.0f}")
+    paths = [element("path", d="".join(strokes), class_=side) for side, strokes in moves.items()]
+    return _svg(record, max(frame(record)) / 140, *below, *paths)
+
+
+def _svg(record: ImageRecord, unit: float, *layers: Markup) -> Markup:
     width, height = frame(record)
-    unit = max(width, height) / 320  # lines look the same whatever the photograph's size
-    layers = []
-    if with_ellipses:
-        drawn = [_ellipse(part) for person in record.people for part in ellipses(person)]
-        layers.append(element("g", *drawn, class_="ellipses"))
-    layers.append(
-        element("g", *(_skeleton(n, p, unit) for n, p in enumerate(record.people, 1)), class_="skeletons")
-    )
     return element(
         "svg",
-        *below,
-        element("g", *layers, transform="translate(0.5 0.5)"),
+        *layers,
         viewBox=f"0 0 {width} {height}",
         class_="overlay",
         role="img",
@@ -119,27 +134,19 @@ def _skeleton(number: int, person: Person, unit: float) -> Markup:
 
 def _bone(person: Person, a: int, b: int) -> Markup:
     (x1, y1), (x2, y2) = person.joints[[a, b]].round(1).tolist()
-    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=_side(a) or _side(b) or "middle")
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=_side(a, b))
 
 
 def _joint(number: int, person: Person, j: int, unit: float) -> Markup:
     x, y = person.joints[j].round(1).tolist()
-    notes = [
-        "derived from other joints" if person.visibility[j] == schema.DERIVED else "",
-        "hidden" if person.occluded[j] else "",
-    ]
-    title = ", ".join(filter(None, (f"person {number}: {schema.JOINT_NAMES[j]} ({x:g}, {y:g})", *notes)))
-    kind = [_side(j) or "middle", "derived" if notes[0] else "", "hidden" if notes[1] else ""]
-    return element(
-        "circle",
-        element("title", title),
-        cx=x,
-        cy=y,
-        r=round(1.8 * unit, 2),
-        class_=" ".join(filter(None, kind)),
-    )
+    derived, hidden = person.visibility[j] == schema.DERIVED, bool(person.occluded[j])
+    title = f"person {number}: {schema.JOINT_NAMES[j]} ({x:g}, {y:g})"
+    title += (", derived from other joints" if derived else "") + (", hidden" if hidden else "")
+    kind = _side(j) + (" derived" if derived else "") + (" hidden" if hidden else "")
+    return element("circle", element("title", title), cx=x, cy=y, r=round(1.8 * unit, 2), class_=kind)
 
 
-def _side(j: int) -> str:
-    side = schema.JOINT_NAMES[j].split()[0]
-    return side if side in ("left", "right") else ""
+def _side(*joints: int) -> str:
+    """The side "right" or "left" where one of the joints lies there, else "middle"."""
+    sides = {schema.JOINT_NAMES[j].split()[0] for j in joints} & {"left", "right"}
+    return sides.pop() if sides else "middle"

@@ -19,7 +19,7 @@ class Answer:
     UNKNOWN, asked for, and never known to have been answered.
     text: of the caption; None where there is none. current: whether it still counts, or a later one of the
     same writer has replaced it.
-    reasons: what was said against it when it came. objections: what the validators of today say.
+    reasons: what was said against it when it came.
     facts: where it comes from, as label → text. row: everything that is known of it, as JSON values.
     """
 
@@ -28,7 +28,6 @@ class Answer:
     text: str | None = None
     current: bool = True
     reasons: tuple[str, ...] = ()
-    objections: tuple[str, ...] = ()
     facts: dict[str, str] = dataclasses.field(default_factory=dict)
     row: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -45,6 +44,9 @@ class Entry:
     stored: tuple[int, int] | None = None
 
 
-def objections(text: str | None, record: ImageRecord) -> tuple[str, ...]:
-    """What the validators say against a caption; nothing where there is no caption."""
-    return () if text is None else tuple(validators.check(text, record))
+def objections(answer: Answer, record: ImageRecord) -> tuple[str, ...]:
+    """What the validators of today say against an answer; nothing where it has no caption.
+
+    It takes about a millisecond: too long for every caption of a long list, so `verdicts` does it beforehand.
+    """
+    return () if answer.text is None else tuple(validators.check(answer.text, record))

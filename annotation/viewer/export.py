@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from annotation.errors import UserError
 from annotation.viewer import drawing, photos, views
+from annotation.viewer.entries import objections
 
 _LINKS = views.Links(
     index=lambda page: "index.html" if page == 0 else f"page-{page + 1}.html",
@@ -36,7 +37,8 @@ def export(source, out: Path, count: int) -> int:
     images = []
     for position, number in enumerate(tqdm(numbers, unit=" images", desc="export", leave=False)):
         image = views.shown(source, number)
-        images.append(image)
+        objected = sum(bool(objections(a, image.record)) for a in image.entry.answers if a.current)
+        images.append((image, objected))
         _write_pictures(source, image, partial)
         before = numbers[position - 1] if position else None
         after = numbers[position + 1] if position + 1 < count else None

@@ -12,9 +12,8 @@ from tqdm import tqdm
 
 from annotation import journal, records
 from annotation.errors import UserError
-from annotation.records import ImageRecord
 from annotation.viewer import photos
-from annotation.viewer.entries import OK, UNKNOWN, Answer, Entry, objections
+from annotation.viewer.entries import OK, UNKNOWN, Answer, Entry
 
 
 class JournalFolder:
@@ -54,7 +53,7 @@ class JournalFolder:
         if self._rows[number]:
             with open(self._journal, "rb") as file:
                 rows = [_row(_line_at(file, place), self._journal) for place in self._rows[number]]
-        return Entry(record, tuple(_answers(rows, record)))
+        return Entry(record, tuple(_answers(rows)))
 
     def photo(self, entry: Entry) -> Path:
         """The photograph's file. Raises `photos.NoPhoto` with the reason where there is none to be shown."""
@@ -108,7 +107,7 @@ def _row(line: bytes, path: Path) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------- answers
 
 
-def _answers(rows: list[dict[str, Any]], record: ImageRecord) -> Iterator[Answer]:
+def _answers(rows: list[dict[str, Any]]) -> Iterator[Answer]:
     """What the rows of one record hold: an answer per caption, one per attempt without any."""
     answered = {row.get("attempt") for row in rows if row["status"] != "intent"}
     outcomes = [row for row in rows if row["status"] != "intent" or row.get("attempt") not in answered]
@@ -121,7 +120,6 @@ def _answers(rows: list[dict[str, Any]], record: ImageRecord) -> Iterator[Answer
                 text=caption["text"],
                 current=any(row is one for one in counting),
                 reasons=_reasons(row),
-                objections=objections(caption["text"], record),
                 facts=_facts(row),
                 row=row,
             )
@@ -155,7 +153,7 @@ def _facts(row: dict[str, Any]) -> dict[str, str]:
         "model": row["params"].get("model"),
         "returned model": answer.get("returned_model"),
         "describer": row["describer"],
-        "prompt version": row.get("version"),
+        "prompt version" if "model" in row["params"] else "version": row.get("version"),
         "written": row.get("created"),
         "cost": f"${answer['cost']:.6f}" if isinstance(answer.get("cost"), int | float) else None,
         "tokens": " + ".join(f"{n} {name}" for name, n in usage.items() if isinstance(n, int)),

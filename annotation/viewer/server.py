@@ -55,15 +55,18 @@ class Viewer:
         self._catalogue = catalogue
 
     def index(self, filters: Filters, page: int) -> Document:
-        numbers, total = self._catalogue.find(filters, page * views.PER_PAGE, views.PER_PAGE)
+        found = self._catalogue.find(filters)
+        numbers = found[page * views.PER_PAGE :][: views.PER_PAGE]
+        images = [views.shown(self._source, number) for number in numbers]
+        unchecked = self._catalogue.unchecked()
         return views.list_page(
             self._source.name,
-            [views.shown(self._source, number) for number in numbers],
-            total,
+            list(zip(images, self._catalogue.objected(numbers), strict=True)),
+            len(found),
             page,
             _links(filters),
             views.filter_form(filters, self._catalogue.choices),
-            f"{self._catalogue.count:,} images",
+            f"validators have {unchecked:,} captions to go" if unchecked else "",
         )
 
     def record(self, filters: Filters, number: int) -> Document:

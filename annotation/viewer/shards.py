@@ -16,7 +16,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from annotation import records, schema
 from annotation.errors import UserError
-from annotation.viewer.entries import OK, Answer, Entry, objections
+from annotation.viewer.entries import OK, Answer, Entry
 
 _NAME = re.compile(r"(?P<dataset>.+)-(?P<split>[^-]+)\.tfrecord-(?P<shard>\d{5})-of-(?P<shards>\d{5})")
 _HEADER = struct.Struct("<QI")  # payload length, its checksum
@@ -122,9 +122,7 @@ def _entry(features, split: str) -> PackedEntry:
         source=f"shards, split {split}",
     )
     captions = zip(texts(schema.CAPTIONS), texts(schema.CAPTION_SOURCES), strict=True)
-    answers = tuple(
-        Answer(source, OK, text, objections=objections(text, record)) for text, source in captions
-    )
+    answers = tuple(Answer(source, OK, text) for text, source in captions)
     return PackedEntry(record, answers, stored, features[schema.IMAGE].bytes_list.value[0])
 
 

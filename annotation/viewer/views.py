@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from annotation import records, schema
 from annotation.records import ImageRecord
 from annotation.viewer import drawing, photos
 from annotation.viewer.catalogue import Filters
-from annotation.viewer.entries import OK, Answer, Entry
+from annotation.viewer.entries import OK, Answer, Entry, objections
 from pages.document import Document, document
 from pages.markup import Markup, element
 
@@ -83,14 +84,18 @@ def shown(source, number: int) -> Shown:
 
 def list_page(
     title: str,
-    images: Sequence[Shown],
+    images: Sequence[tuple[Shown, int]],
     total: int,
     page: int,
     links: Links,
     form: Markup | None = None,
     note: str = "",
 ) -> Document:
-    """One page of the list. total: images that match, on all pages. form: the filters, in served pages."""
+    """One page of the list.
+
+    images: each with how many of its captions the validators object to. total: images that match, on all
+    pages. form: the filters, in served pages. note: about the whole.
+    """
     first = page * PER_PAGE + 1
     if images:
         which = f"{first:,} to {first + len(images) - 1:,} of {total:,} images"
@@ -99,7 +104,7 @@ def list_page(
     results = element(
         "main",
         element("p", which, class_="faint number", role="status"),
-        element("ol", *(_card(image, links) for image in images), class_="cards"),
+        element("ol", *(_card(image, objected, links) for image, objected in images), class_="cards"),
         _pager(page, total, links),
         id="results",
     )
@@ -113,7 +118,7 @@ def list_page(
     )
 
 
-def filter_form(filters: Filters, choices: dict[str, list[tuple[str, int]]]) -> Markup:
+def filter_form(filters: Filters, choices: dict[str, list[tuple[str, int | None]]]) -> Markup:
     """Works without its script too, which only saves pressing the button."""
     selects = [
         _labelled(name, _select(name, getattr(filters, name), options)) for name, options in choices.items()
@@ -142,7 +147,7 @@ def _labelled(name: str, control: Markup) -> Markup:
     return element("label", _LABELS[name], control, class_=f"filter-{name}")
 
 
-def _select(name: str, chosen: str, options: list[tuple[str, int]]) -> Markup:
+def _select(name: str, chosen: str, options: list[tuple[str, int | None]]) -> Markup:
     values = [value for value, _ in options]
     rare = [(chosen, None)] if chosen and chosen not in values else []
     return element(
@@ -161,10 +166,10 @@ def _select(name: str, chosen: str, options: list[tuple[str, int]]) -> Markup:
     )
 
 
-def _card(image: Shown, links: Links) -> Markup:
+def _card(image: Shown, objected: int, links: Links) -> Markup:
     current = [answer for answer in image.entry.answers if answer.current]
     text = next((a.text for a in current if a.status == OK), next((a.text for a in current if a.text), None))
-    picture = drawing.overlay(image.record, *_photo(image, links.thumb(image.number)), with_ellipses=False)
+    picture = drawing.sketch(image.record, *_photo(image, links.thumb(image.number)))
     return element(
         "li",
         element(
@@ -179,22 +184,20 @@ def _card(image: Shown, links: Links) -> Markup:
             href=links.record(image.number),
         ),
         element("p", element("bdi", _activity(image.record)), class_="small"),
-        element("p", *_chips(image, current), class_="row small"),
+        element("p", *_chips(image, current, objected), class_="row small"),
         element("p", text, dir="auto", class_="faint small excerpt") if text else None,
         class_="panel card",
     )
 
 
-def _chips(image: Shown, current: Sequence[Answer]) -> list[Markup]:
+def _chips(image: Shown, current: Sequence[Answer], objected: int) -> list[Markup]:
     people = len(image.record.people)
-    counts: dict[str, int] = {}
-    for answer in current:
-        kind = "objected" if answer.status == OK and answer.objections else answer.status
-        counts[kind] = counts.get(kind, 0) + 1
+    counts = Counter(answer.status for answer in current)
     return [
         element("span", f"{people} {'person' if people == 1 else 'people'}", class_="faint"),
-        *(_chip(f"{number} {kind}", kind) for kind, number in counts.items()),
-        *([] if counts else [_chip("no answer yet", "none")]),
+        *(_chip(f"{number} {status}", status) for status, number in counts.items()),
+        _chip(f"{objected} objected", "objected") if objected else Markup(""),
+        Markup("") if counts else _chip("no answer yet", "none"),
     ]
 
 
@@ -255,16 +258,18 @@ def record_page(image: Shown, links: Links, before: int | None, after: int | Non
                 "section",
                 element("p", element("bdi", _activity(record)), class_="activity"),
                 *(
-                    map(_answer, current)
+                    (_answer(answer, record) for answer in current)
                     if current
                     else [element("p", "nothing was asked about this image yet")]
                 ),
-                _folded(f"{len(earlier)} earlier answers", *map(_answer, earlier)) if earlier else None,
+                _folded(f"{len(earlier)} earlier answers", *(_answer(answer, record) for answer in earlier))
+                if earlier
+                else None,
                 class_="answers",
             ),
+            element("section", element("h2", "What is known of it"), *_known(image), class_="known"),
             class_="record",
         ),
-        element("section", element("h2", "What is known of it"), *_known(image)),
         style=STYLE,
     )
 
@@ -326,27 +331,22 @@ def _photo(image: Shown, address: str) -> list[Markup]:
     ]
 
 
-def _answer(answer: Answer) -> Markup:
-    verdict = None
-    if answer.text is not None:
-        verdict = (
-            _chip("validators: no objection", "ok")
-            if not answer.objections
-            else _chip("validators object", "objected")
-        )
+def _answer(answer: Answer, record: ImageRecord) -> Markup:
+    against = objections(answer, record)
+    verdict = _chip("validators object", "objected") if against else _chip("validators: no objection", "ok")
     return element(
         "article",
         element(
             "p",
             element("strong", element("bdi", answer.source)),
             _chip(answer.status, answer.status),
-            verdict,
+            None if answer.text is None else verdict,
             class_="row",
         ),
         *(element("p", line, dir="auto") for line in (answer.text or "").splitlines() if line.strip()),
         _reasons("When it came", answer.reasons),
-        _reasons("Validators of today", answer.objections) if answer.objections != answer.reasons else None,
-        facts(answer.facts.items()),
+        _reasons("Validators of today", against) if against != answer.reasons else None,
+        _facts(answer.facts.items()),
         _folded("all fields", _json(answer.row)) if answer.row else None,
         class_="panel",
     )
@@ -376,7 +376,7 @@ def _known(image: Shown) -> list[Markup]:
         ("read as", record.source),
     ]
     return [
-        facts([(label, value) for label, value in rows if value]),
+        _facts([(label, value) for label, value in rows if value]),
         *(_person(n, person) for n, person in enumerate(record.people, 1)),
         _folded("other fields of the image", _json(record.extra)) if record.extra else Markup(""),
     ]
@@ -396,7 +396,7 @@ def _person(number: int, person: records.Person) -> Markup:
         )
     ]
     missing = int((person.visibility == schema.MISSING).sum())
-    title = f"person {number}: joints" + (f", {missing} missing" if missing else "")
+    title = f"person {number}: {schema.JOINT_COUNT - missing} joints"
     return _folded(
         title, element("table", *rows, class_="number small"), _json(person.extra) if person.extra else None
     )
@@ -415,7 +415,7 @@ def message_page(title: str, sentence: str) -> Document:
     )
 
 
-def facts(rows) -> Markup | None:
+def _facts(rows) -> Markup | None:
     """(label, text) pairs as a list of terms; None where there are none."""
     rows = list(rows)
     if not rows:
