@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from annotation import records, skeletons
 from annotation.errors import UserError
-from annotation.sources import coco, halpe, joints, mediapipe, mmpose, mpii, openpose, ultralytics
+from annotation.sources import captions, coco, halpe, joints, mediapipe, mmpose, mpii, openpose, ultralytics
 from annotation.sources.reading import CONFIDENCE
 
 
@@ -40,6 +40,7 @@ FORMATS = {
     "mmpose": Format(
         "the inferencer's NAME.json per photo", mmpose.read, ("images", "joints", "confidence"), folder=True
     ),
+    "captions": Format("rows of MPII Pose Descriptions, to be described anew", captions.read),
     "joints": Format("{photo: {joint name: [x, y]}}, clicked by hand", joints.read),
 }
 
