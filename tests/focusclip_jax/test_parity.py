@@ -62,7 +62,7 @@ def test_the_papers_losses_are_told_from_its_neighbours(wrong):
     views = nnx.merge(state.graph_of(wrong), params).views(parity.paper_batch(expected), focus=True)
     ids = np.arange(len(expected["images"]))
     loss = losses.ntxent(views["focus"], views["text"][:, 0], ids, ids)
-    assert abs(float(loss) - expected["one/loss/focus_text"]) > 1e-3
+    assert abs(float(loss) - expected["one/loss/focus_text"]) > 1e-4  # ten times the limit
 
 
 def test_highlighting_after_normalisation_would_not_give_these_numbers():
