@@ -149,9 +149,9 @@ class Ledger:
     """What a journal's rows add up to, row by row; it does not grow with the length of the captions.
 
     done: keys with an accepted caption. unanswered: attempt → reservation, for intents without an outcome.
-    refusals: key → paid answers that gave no caption. counts: status → rows, where "unknown" are the
-    `unanswered`. refused: (base URL, model) → {parameter: why}, what that model does not take.
-    usage: (base URL, model) → tokens and cost of all that was answered.
+    refusals: key → paid answers that gave no caption. counts: status → rows with "ok", "rejected", "failed".
+    refused: (base URL, model) → {parameter: why}, what that model does not take; took: → what it did take.
+    usage: (base URL, model) → tokens and cost of all that was answered or is reserved.
     """
 
     def __init__(self) -> None:
@@ -160,19 +160,23 @@ class Ledger:
         self.refusals: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.refused: dict[tuple[str, str], dict[str, str]] = {}
+        self.took: dict[tuple[str, str], set[str]] = {}
         self.usage: dict[tuple[str, str], Usage] = {}
 
     def add(self, row: dict[str, Any]) -> None:
         status, answer = row["status"], row.get("answer")
         service = (row["params"].get("base_url", ""), row["params"].get("model", ""))
         if status == INTENT:
-            self.unanswered[row["attempt"]] = row["reserved"] | {"service": service}
+            self.unanswered[row["attempt"]] = row["reserved"]
+            self.usage.setdefault(service, Usage()).reserve(row["reserved"], +1)
         elif status in (OK, REJECTED, FAILED):
-            self.unanswered.pop(row.get("attempt"), None)
+            if reserved := self.unanswered.pop(row.get("attempt"), None):
+                self.usage[service].reserve(reserved, -1)
             self.counts[status] += 1
         if status == OK:
             self.done.add(row["key"])
             self.refusals.pop(row["key"], None)
+            self.took.setdefault(service, set()).update(row["params"])
         elif answer:
             self.refusals[row["key"]] += 1
         if answer:
@@ -183,23 +187,36 @@ class Ledger:
 
 @dataclasses.dataclass
 class Usage:
-    """Tokens and money of one model. `unpriced_*`: tokens of answers whose cost the journal does not know."""
+    """Tokens and money of one model: answered, and reserved for what is unanswered.
+
+    unpriced_*: those tokens, answered or reserved, whose cost the journal does not know.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
+    reserved_cost: float = 0.0
     unpriced_prompt: int = 0
     unpriced_completion: int = 0
 
     def add(self, answer: dict[str, Any]) -> None:
-        prompt, completion = answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]
-        self.prompt_tokens += prompt
-        self.completion_tokens += completion
+        tokens = answer["usage"]
+        self.prompt_tokens += tokens["prompt_tokens"]
+        self.completion_tokens += tokens["completion_tokens"]
         if answer["cost"] is None:
-            self.unpriced_prompt += prompt
-            self.unpriced_completion += completion
+            self._unpriced(tokens, +1)
         else:
             self.cost += answer["cost"]
+
+    def reserve(self, reserved: dict[str, Any], sign: int) -> None:
+        if reserved["cost"] is None:
+            self._unpriced(reserved, sign)
+        else:
+            self.reserved_cost += sign * reserved["cost"]
+
+    def _unpriced(self, tokens: dict[str, Any], sign: int) -> None:
+        self.unpriced_prompt += sign * tokens["prompt_tokens"]
+        self.unpriced_completion += sign * tokens["completion_tokens"]
 
 
 class Journal:
@@ -267,7 +284,7 @@ class Journal:
             os.posix_fallocate(file.fileno(), 0, size)
 
     def _write(self, row: dict[str, Any]) -> None:
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
         try:
             self._write_line(line)
         except OSError:

@@ -9,16 +9,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from annotation import journal, models, prompts, validators
+from annotation import budget, journal, models, prompts, validators
 from annotation.records import Description, ImageRecord
 
 # What the paper sent. A model may refuse some of it; see `Settings.without`.
 SAMPLING = {"temperature": 0.5, "max_tokens": 512, "frequency_penalty": 1.0}
 
 # Parameters that a newer model takes under another name.
-_RENAMED = {"max_tokens": "max_completion_tokens"}
-
-Price = tuple[float, float]  # USD per million tokens: prompt, answer
+RENAMED = {"max_tokens": "max_completion_tokens"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Settings:
     base_url: str = models.OPENAI
     sampling: dict[str, Any] = dataclasses.field(default_factory=lambda: dict(SAMPLING))
     wording: int = 0
-    price: Price | None = None
+    price: budget.Price | None = None
 
     @property
     def source(self) -> str:
@@ -45,7 +43,7 @@ class Settings:
     @property
     def max_tokens(self) -> int:
         """The most tokens that an answer may have."""
-        return next(self.sampling[name] for name in (*_RENAMED, *_RENAMED.values()) if name in self.sampling)
+        return next(self.sampling[name] for name in (*RENAMED, *RENAMED.values()) if name in self.sampling)
 
     def describer(self) -> journal.Describer:
         wording = {"wording": self.wording} if self.wording else {}
@@ -55,13 +53,11 @@ class Settings:
     def without(self, parameter: str) -> Settings | None:
         """The settings for a model that refuses `parameter`: its new name, or the model's own default.
 
-        None where it cannot be done without: the limit of tokens, or a parameter that was not sent.
+        None where it cannot be done without: it was not sent, is the limit of tokens, or was asked for.
         """
-        if parameter not in self.sampling or parameter in _RENAMED.values():
+        if parameter not in self.sampling or parameter not in SAMPLING:
             return None
-        sampling = {
-            _RENAMED.get(k, k): v for k, v in self.sampling.items() if k != parameter or k in _RENAMED
-        }
+        sampling = {RENAMED.get(k, k): v for k, v in self.sampling.items() if k != parameter or k in RENAMED}
         return dataclasses.replace(self, sampling=sampling)
 
 
@@ -82,11 +78,10 @@ def outcome(
     response: the JSON of a chat completion. What can be read is "ok", "rejected" (a validator's reasons) or
     "failed" (empty, cut off); what cannot be read is "unknown", since it may have been paid.
     """
-    usage = _usage(response)
     choice = _first_choice(response)
-    if usage is None or choice is None:
-        part = "choices[0].message" if usage else "usage"
-        return {"status": journal.UNKNOWN, "error": f"an answer without {part}"}
+    if choice is None:
+        return {"status": journal.UNKNOWN, "error": "an answer without choices[0].message"}
+    usage = _usage(response) or _estimated_usage(body, choice)
     finish = choice.get("finish_reason")
     answer = {
         "model": settings.model,
@@ -96,7 +91,7 @@ def outcome(
         "request_id": request_id,
         "finish_reason": finish,
         "usage": usage,
-        "cost": cost(settings.price, usage["prompt_tokens"], usage["completion_tokens"]),
+        "cost": budget.cost(settings.price, usage["prompt_tokens"], usage["completion_tokens"]),
         "sent": {name: value for name, value in body.items() if name not in ("model", "messages")},
         "prompt": prompts.digest(settings.prompt),
     }
@@ -114,11 +109,6 @@ def outcome(
     return {"status": journal.OK, "captions": captions, "answer": answer}
 
 
-def cost(price: Price | None, prompt_tokens: int, completion_tokens: int) -> float | None:
-    """USD."""
-    return price and (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6
-
-
 def _usage(response: Any) -> dict[str, int] | None:
     usage = response.get("usage") if isinstance(response, dict) else None
     if not isinstance(usage, dict):
@@ -128,6 +118,17 @@ def _usage(response: Any) -> dict[str, int] | None:
     found = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
     found["reasoning_tokens"] = reasoning or 0
     return found if all(isinstance(n, int) and n >= 0 for n in found.values()) else None
+
+
+def _estimated_usage(body: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
+    """For servers that do not say it."""
+    prompt = "".join(message["content"] for message in body["messages"])
+    return {
+        "prompt_tokens": budget.estimate_tokens(prompt),
+        "completion_tokens": budget.estimate_tokens(str(choice["message"].get("content"))),
+        "reasoning_tokens": 0,
+        "estimated": True,
+    }
 
 
 def _first_choice(response: Any) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from annotation import describe, files, joins, journal, records
 from annotation.errors import UserError
 from annotation.sources import formats, synthetic
+from annotation.verbs import asking
 from annotation.verbs.arguments import part, positive
 
 EPILOG = f"""\
@@ -21,10 +22,17 @@ formats:
 OUT then holds records.jsonl (the images, with every field of the source) and journal.jsonl (the
 descriptions). Run the same command again to finish one that was stopped.
 
+--describer=openai asks any server that speaks OpenAI's chat completions. It gets the joints and the
+activity, never a pixel, an image's name or a path. The key comes from OPENAI_API_KEY alone.
+
 examples:
   annotate describe --source=figures:0 --figures-count=2000 --describer=geometry --out=runs/figures
   annotate describe --source=coco-dict:poses.json --images=photos --activities=activities.csv \\
       --list=train.txt --describer=geometry --out=runs/photos
+  annotate describe --source=coco:people.json --describer=openai --model=gpt-6-luna \\
+      --reasoning-effort=none --max-cost=5 --dry-run --out=runs/people
+  annotate describe --source=coco:people.json --describer=openai --model=local --price=0,0 \\
+      --base-url=http://localhost:8000/v1 --out=runs/people
 """
 
 
@@ -52,10 +60,15 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     activity.add_argument("--activity", metavar="TEXT", help="what the people of all images do")
     parser.add_argument("--list", type=Path, metavar="FILE", help="keep only the images named, one per line")
     parser.add_argument(
-        "--describer", required=True, choices=["geometry"], help="geometry: offline, from the joints"
+        "--describer",
+        required=True,
+        choices=["geometry", "openai"],
+        help="geometry: offline, from the joints; openai: a language model behind OpenAI's API",
     )
     parser.add_argument(
-        "--detail", default="full", choices=["full", "short"], help="a paragraph (default) or one sentence"
+        "--detail",
+        choices=["full", "short"],
+        help="of geometry: a paragraph (default) or one sentence",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
     parser.add_argument(
@@ -66,26 +79,36 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         "jobs; the other verbs read OUT when all parts are there",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the journal lives")
+    asking.add_model_arguments(parser.add_argument_group("a language model (openai)"))
+    asking.add_sending_arguments(parser.add_argument_group("how it is asked (openai)"))
     synthetic.add_arguments(parser.add_argument_group("parameters of figures"))
 
 
 def run(args: argparse.Namespace) -> None:
-    from annotation.describers import geometry
-
+    settings = asking.settings(args) if args.describer == "openai" else []
     read: Counter[str] = Counter()  # about the source as far as it was read, whatever --list keeps of it
     notes: Counter[str] = Counter()
-    describer = journal.Describer("geometry", geometry.VERSION, {"detail": args.detail})
     out = args.part.folder(args.out) if args.part else args.out
     with files.exclusive(out):
         count = describe.write_records(_source(args, read, notes), out, args.limit, notes, args.part)
-        describe.describe_records(
-            out, describer, lambda record: geometry.describe(record, args.detail), count, notes
-        )
-    print(f"{out}: {count} images", file=sys.stderr)
-    for prefix, counts in (("in the source: ", read), ("", notes)):
-        for phrase, number in counts.items():
-            if number:
-                print(f"  {prefix}{number} {phrase}", file=sys.stderr)
+        print(f"{out}: {count} images", file=sys.stderr)
+        try:
+            if args.describer == "openai":
+                asking.ask(args, settings, out, notes)
+            else:
+                _describe_offline(args.detail or "full", out, count, notes)
+        finally:
+            for prefix, counts in (("in the source: ", read), ("", notes)):
+                for phrase, number in counts.items():
+                    if number:
+                        print(f"  {prefix}{number} {phrase}", file=sys.stderr)
+
+
+def _describe_offline(detail: str, out: Path, count: int, notes: Counter[str]) -> None:
+    from annotation.describers import geometry
+
+    describer = journal.Describer("geometry", geometry.VERSION, {"detail": detail})
+    describe.describe_records(out, describer, lambda record: geometry.describe(record, detail), count, notes)
 
 
 def _source(

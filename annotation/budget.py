@@ -1,0 +1,65 @@
+"""How many tokens and how much money: guessed before, reserved while a request is out, counted after."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from annotation.journal import Ledger
+
+Price = tuple[float, float]  # USD per million tokens: prompt, answer
+Service = tuple[str, str]  # base URL, model
+
+# A description of the paper's style has about 200 words.
+EXPECTED_ANSWER = 280
+
+# What a chat format adds to the text of two messages.
+_OVERHEAD = 16
+_PIECES = re.compile(r"[A-Za-z]+|\d{1,3}|[^\sA-Za-z\d]")
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a model makes of `text`: one per word, per three digits and per other mark.
+
+    Tokenizers of services differ and some are not public; the first answers tell the true number.
+    """
+    return len(_PIECES.findall(text))
+
+
+def cost(price: Price | None, prompt_tokens: float, completion_tokens: float) -> float | None:
+    """USD; None where the price is not known."""
+    return price and (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6
+
+
+class PromptTokens:
+    """The most tokens that a prompt can have, closer after the first answers have told their usage."""
+
+    def __init__(self) -> None:
+        self._per_byte = 0.0
+
+    def at_most(self, text: str) -> int:
+        """No tokenizer makes more than one token of a byte. What was seen, and a tenth, is nearer."""
+        size = len(text.encode())
+        return (
+            min(size, round(1.1 * self._per_byte * size)) + _OVERHEAD if self._per_byte else size + _OVERHEAD
+        )
+
+    def learn(self, text: str, tokens: int) -> None:
+        self._per_byte = max(self._per_byte, tokens / len(text.encode()))
+
+
+def committed(ledger: Ledger, prices: Mapping[Service, Price | None]) -> float:
+    """USD that a journal has cost or may have cost: the answers, and what is reserved for the unanswered.
+
+    Tokens whose cost the journal does not know are counted at `prices`, and at nothing where these have none.
+    """
+    total = 0.0
+    for service, usage in ledger.usage.items():
+        unpriced = cost(prices.get(service), usage.unpriced_prompt, usage.unpriced_completion)
+        total += usage.cost + usage.reserved_cost + (unpriced or 0.0)
+    return total
+
+
+def dollars(amount: float) -> str:
+    """Money with as many digits as tell it from nothing."""
+    return f"${amount:.2f}" if amount >= 100 else f"${amount:.4f}"
