@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from annotation import schema
+from annotation import schema, skeletons
 from annotation.errors import UserError
 from annotation.sources import coco
 
@@ -103,6 +103,83 @@ def test_results_drop_joints_and_people_without_confidence(write_json):
 def test_mistakes_are_named(write_json, content, sentence):
     with pytest.raises(UserError, match=sentence):
         read(coco.read, write_json(content))
+
+
+NAMES = {name: list(found.names) for name, found in skeletons.JOINT_SETS.items()}
+
+
+def ground_truth_of(joint_set, v=2):
+    joints = skeletons.JOINT_SETS[joint_set].joint_count
+    keypoints = [value for j in range(joints) for value in (10 + j, 100 + 3 * j, v)]
+    categories = [{"id": 1, "name": "person", "keypoints": NAMES[joint_set]}]
+    return ground_truth(annotation(keypoints=keypoints), categories=categories)
+
+
+def test_a_file_says_by_its_names_which_joints_it_holds(write_json):
+    (record,), _ = read(coco.read, write_json(ground_truth_of("aic14")))
+    assert record.people[0].joints[9].tolist() == [22, 136]  # the head's top is the 13th
+    assert record.people[0].visibility[9] == schema.LABELLED
+    (record,), _ = read(coco.read, write_json(ground_truth_of("jhmdb15")))
+    assert record.people[0].joints[0].tolist() == [22, 138]  # 13, 139 in Matlab's counting from 1
+    assert (record.people[0].visibility[8:10] == schema.MISSING).all()
+
+
+def test_names_and_the_flag_must_agree(write_json):
+    path = write_json(ground_truth_of("posetrack17"))
+    with pytest.raises(UserError, match="--joints asks for COCO-17, but the file is PoseTrack18"):
+        read(coco.read, path, joints=skeletons.COCO_17)
+    with pytest.raises(UserError, match="--joints asks for MPII, but the file names 17 joints"):
+        read(coco.read, path, joints=skeletons.MPII_16)
+    unknown = ground_truth_of("posetrack17")
+    unknown["categories"][0]["keypoints"] = [str(j) for j in range(17)]
+    with pytest.raises(UserError, match=r"'categories': 17 joints .* say which with --joints"):
+        read(coco.read, write_json(unknown))
+    (record,), _ = read(coco.read, write_json(unknown), joints=skeletons.POSETRACK_17)
+    assert record.people[0].visibility[8] == schema.LABELLED
+
+
+def test_one_is_occluded_only_in_a_file_that_also_knows_two(write_json):
+    """PoseTrack18 writes 1 for every labelled joint."""
+    (record,), _ = read(coco.read, write_json(ground_truth_of("posetrack17", v=1)))
+    assert not record.people[0].occluded.any()
+    assert record.people_complete
+    some = ground_truth_of("posetrack17", v=1)
+    some["annotations"][0]["keypoints"][2] = 2
+    some["images"][0]["ignore_regions_x"] = [[1, 2, 3]]
+    (record,), _ = read(coco.read, write_json(some))
+    assert record.people[0].occluded.any()
+    assert not record.people_complete
+
+
+def test_results_of_another_joint_set_and_confidence(write_json):
+    keypoints = [value for j in range(16) for value in (j, 2 * j, 0.2)]
+    path = write_json([{"image_id": "a.jpg", "keypoints": keypoints, "score": 1}])
+    (record,), _ = read(coco.read, path, joints=skeletons.MPII_16, confidence=0.1)
+    assert record.people[0].joints[15].tolist() == [15, 30]
+    with pytest.raises(UserError, match="expected 51 finite numbers, found 48"):
+        read(coco.read, path)
+
+
+@pytest.mark.parametrize(
+    ("file", "images", "people", "head"),
+    [
+        ("aic/test_aic.json", 3, 9, schema.LABELLED),
+        ("crowdpose/test_crowdpose.json", 2, 5, schema.LABELLED),
+        ("ochuman/test_ochuman.json", 3, 5, schema.DERIVED),
+        ("jhmdb/test_jhmdb_sub1.json", 3, 3, schema.MISSING),
+        ("posetrack18/annotations/test_posetrack18_val.json", 3, 14, schema.LABELLED),
+    ],
+)
+def test_samples_of_other_data_sets(shared_data, file, images, people, head):
+    found, _ = read(coco.read, shared_data / "mmpose_samples" / file)
+    assert (len(found), sum(len(record.people) for record in found)) == (images, people)
+    everybody = [person for record in found for person in record.people]
+    assert {schema.MISSING, head} == {schema.MISSING, *(person.visibility[9] for person in everybody)}
+    for person in everybody:  # the lower legs hang on the knees, on the same side
+        for ankle, knee, other in ((0, 1, 4), (5, 4, 1)):
+            lengths = np.linalg.norm(person.joints[ankle] - person.joints[[knee, other]], axis=1)
+            if np.isfinite(lengths).all() and np.ptp(person.joints[[knee, other], 0]) > 20:
+                assert lengths[0] < 2.5 * lengths[1]
 
 
 def test_coco_sample(shared_data):

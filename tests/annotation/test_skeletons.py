@@ -1,10 +1,12 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 
-from annotation import schema
-from annotation.skeletons import COCO_17, to_mpii
-from annotation.sources import mpii
+from annotation import schema, skeletons
+from annotation.errors import UserError
+from annotation.skeletons import COCO_17, JOINT_SETS, to_mpii
+from annotation.sources import coco, mpii
 
 COCO_NAMES = (
     "nose",
@@ -39,6 +41,96 @@ def test_derived_joints_lie_between_their_parents_and_are_flagged():
     np.testing.assert_allclose(person.joints[NECK], 0.75 * shoulders + 0.25 * ears)
     np.testing.assert_allclose(person.joints[HEAD_TOP], 1.8 * ears - 0.8 * shoulders)
     assert (person.visibility[DERIVED] == schema.DERIVED).all()
+
+
+# Where each format keeps MPII's joints, counted by hand from its documentation; None: it does not have it.
+PLACES = {
+    "COCO_17": (16, 14, 12, 11, 13, 15, None, None, None, None, 10, 8, 6, 5, 7, 9),
+    "BODY_25": (11, 10, 9, 12, 13, 14, 8, 1, None, None, 4, 3, 2, 5, 6, 7),
+    "MEDIAPIPE_33": (28, 26, 24, 23, 25, 27, None, None, None, None, 16, 14, 12, 11, 13, 15),
+    "HALPE_26": (16, 14, 12, 11, 13, 15, 19, None, 18, 17, 10, 8, 6, 5, 7, 9),
+    "MPII_16": tuple(range(16)),
+    "AIC_14": (8, 7, 6, 9, 10, 11, None, None, 13, 12, 2, 1, 0, 3, 4, 5),
+    "CROWDPOSE_14": (11, 9, 7, 6, 8, 10, None, None, 13, 12, 5, 3, 1, 0, 2, 4),
+    "POSETRACK_17": (16, 14, 12, 11, 13, 15, None, None, 1, 2, 10, 8, 6, 5, 7, 9),
+    "JHMDB_15": (13, 9, 5, 6, 10, 14, None, None, None, None, 11, 7, 3, 4, 8, 12),
+}
+EARS = {
+    "COCO_17": (4, 3),
+    "BODY_25": (17, 18),
+    "MEDIAPIPE_33": (8, 7),
+    "HALPE_26": (4, 3),
+    "POSETRACK_17": (4, 3),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_joints_lie_where_the_format_keeps_them(name):
+    skeleton = getattr(skeletons, name)
+    points = np.random.default_rng(1).uniform(0, 100, (skeleton.joint_count, 2))
+    person = to_mpii(skeleton, points)
+    for joint, place in enumerate(PLACES[name]):
+        if place is not None:
+            np.testing.assert_array_equal(person.joints[joint], points[place])
+            assert person.visibility[joint] == schema.LABELLED
+        else:
+            can_be = joint in (PELVIS, THORAX) or name in EARS
+            assert person.visibility[joint] == (schema.DERIVED if can_be else schema.MISSING)
+    if PLACES[name][NECK] is None and name in EARS:
+        shoulders, ears = (person.joints[12] + person.joints[13]) / 2, points[list(EARS[name])].mean(0)
+        np.testing.assert_allclose(person.joints[NECK], 0.75 * shoulders + 0.25 * ears)
+
+
+def test_a_joint_that_was_not_found_is_derived_where_its_neighbours_were():
+    points = np.random.default_rng(2).uniform(0, 100, (26, 2))
+    points[[19, 12]] = np.nan  # Halpe's own hip, and the right hip
+    assert to_mpii(skeletons.HALPE_26, points).visibility[PELVIS] == schema.MISSING
+    points[12] = 3, 4
+    person = to_mpii(skeletons.HALPE_26, points)
+    assert person.visibility[PELVIS] == schema.DERIVED
+    np.testing.assert_allclose(person.joints[PELVIS], (points[11] + points[12]) / 2)
+
+
+def test_a_joint_set_is_known_by_its_names_however_they_are_spelt():
+    for found in JOINT_SETS.values():
+        assert skeletons.known([name.title().replace(" ", "_") for name in found.names]) is found
+        assert skeletons.known(found.names[::-1]) is None
+    with pytest.raises(UserError, match=r"f.json: 3 joints \(a, b, c …\) in an order that is none of coco17"):
+        skeletons.named(["a", "b", "c"], "f.json")
+
+
+def test_the_number_of_joints_decides_only_where_one_set_has_so_many():
+    assert skeletons.counted(16, "f.json") is skeletons.MPII_16
+    assert skeletons.counted(26, "f.json") is skeletons.HALPE_26
+    for count, asked in {17: "--joints=coco17 or --joints=posetrack17", 14: "--joints=aic14 or"}.items():
+        with pytest.raises(UserError, match=f"f.json: {count} joints without names .*{asked}"):
+            skeletons.counted(count, "f.json")
+    with pytest.raises(UserError, match=r"f.json: 21 joints; expected those of coco17"):
+        skeletons.counted(21, "f.json")
+
+
+def neck_height(people):
+    """Where the upper neck lies from the middle of the shoulders (0) to the top of the head (1), median."""
+    joints = np.array([person.joints for person in people])
+    shoulders, neck, top = joints[:, [12, 13]].mean(1), joints[:, NECK], joints[:, HEAD_TOP]
+    up = top - shoulders
+    return np.nanmedian(((neck - shoulders) * up).sum(1) / (up**2).sum(1))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "aic/test_aic.json",
+        "crowdpose/test_crowdpose.json",
+        "posetrack18/annotations/test_posetrack18_val.json",
+    ],
+)
+def test_necks_and_heads_of_other_sets_are_where_mpii_has_them(shared_data, file):
+    people = [p for r in coco.read(shared_data / "mmpose_samples" / file, Counter()) for p in r.people]
+    mpii_people = [
+        r.people[0] for r in mpii.read_csv(shared_data / "mpii" / "mpii_human_pose.csv", Counter())
+    ]
+    assert neck_height(people) == pytest.approx(neck_height(mpii_people), abs=0.1)
 
 
 def test_a_derived_joint_needs_all_its_parents():
