@@ -39,10 +39,14 @@ class Claim(NamedTuple):
 
 
 class Person(NamedTuple):
-    """Of whom a text speaks: "person 2" (`named`, as the data may name them) or "the second person"."""
+    """Of whom a text speaks, counted from 1.
+
+    how: "id" ("person 2", as the data may number them), "ordinal" ("the second person") or "turn" ("the
+        person in the centre", where the text comes to its second person).
+    """
 
     number: int
-    named: bool
+    how: str
 
 
 # ------------------------------------------------------------------------------------------------ vocabulary
@@ -89,7 +93,8 @@ _PERSON = (
     rf"(?P<ordinal>first|second|third|fourth|fifth|sixth) (?:{_WHO}|one)\b"
     rf"|{_WHO} #?(?P<number>\d+|one|two|three|four|five|six)\b"
     rf"|(?:one|another|others?|each|every|both|all|two|last|these|some) (?:of the )?(?:\w+ )?(?:{_MANY})\b"
-    r"|everyone\b|everybody\b|(?:person|individual) (?:on|in|at|to|closest|nearest|furthest|behind)\b"
+    r"|everyone\b|everybody\b|(?P<place>(?:person|individual) (?:located |positioned |standing |sitting )?"
+    r"(?:on|in|at|to|near|closest|nearest|furthest|behind|slightly))\b"
 )
 # "the right is bent", "than the left one"; not "to the right".
 _ALONE = (
@@ -200,12 +205,12 @@ _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixt
 def read(text: str) -> list[Claim]:
     """All claims of a text, in its order."""
     claims: list[Claim] = []
-    person = None
+    person, turns = None, 0
     for sentence in re.split(r"[.!?;]+\s+|\n+", _plain(text)):
-        reader = _SentenceReader(sentence, person)
+        reader = _SentenceReader(sentence, person, turns)
         if "respectively" not in sentence:
             claims += reader.read()
-        person = reader.person
+        person, turns = reader.person, reader.turns
     return claims
 
 
@@ -233,9 +238,10 @@ def _items(sentence: str) -> list[re.Match[str]]:
 class _SentenceReader:
     """One pass over a sentence's items: parts become subjects, and what is said is said of them."""
 
-    def __init__(self, sentence: str, person: Person | None):
+    def __init__(self, sentence: str, person: Person | None, turns: int):
         self.sentence = sentence
         self.person = person
+        self.turns = turns  # how many people the text has come to by their place
         self._items = _items(sentence)
         self._subjects: list[Part] = []
         self._subject_item = -1  # the item that named the last subject
@@ -252,7 +258,7 @@ class _SentenceReader:
                 continue
             kind = item.lastgroup
             if kind == "person":
-                self.person = _which_person(item)
+                self.person = self._whose_turn(item) if item["place"] else _which_person(item)
                 self._subjects = []
             elif kind == "relation":
                 skip = self._relation(n)
@@ -261,6 +267,13 @@ class _SentenceReader:
             else:
                 self._predicate(n)
         return self._claims
+
+    def _whose_turn(self, item: re.Match[str]) -> Person | None:
+        """ "The person in the centre" at the start of a sentence introduces the next; elsewhere, anybody."""
+        if self.sentence[: item.start()].strip() not in ("the", "another", "one"):
+            return None
+        self.turns += 1
+        return Person(self.turns, "turn")
 
     def _relation(self, n: int) -> int:
         """ "… above the head": claims it of the subjects. Returns the item that was its object, or -1."""
@@ -384,10 +397,10 @@ def _preposition(before: str) -> str:
 def _which_person(item: re.Match[str]) -> Person | None:
     if item["number"]:
         number = item["number"]
-        return Person(_NUMBERS.get(number) or int(number), named=True)
+        return Person(_NUMBERS.get(number) or int(number), "id")
     if item["ordinal"]:
         ordinal = item["ordinal"]
-        return Person(_ORDINALS.get(ordinal) or int(ordinal[:-2]), named=False)
+        return Person(_ORDINALS[ordinal], "ordinal")
     return None
 
 

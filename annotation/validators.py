@@ -62,13 +62,14 @@ def without_label(text: str, category: str, activity: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _label_pattern(category: str, activity: str) -> re.Pattern[str] | None:
-    parts = {part.strip(" .;") for part in re.split(r"[,;()]", f"{category}, {activity}".replace("_", " "))}
+    parts = {part.strip(" .;") for part in re.split(r"[,;()]", f"{category}, {activity}")}
     # A label of one short word ("man") would hide that word everywhere.
-    parts = sorted((part for part in parts if len(part) > 5), key=len, reverse=True)
+    parts = sorted((p for p in parts if len(p) > 5 or p.isdecimal()), key=len, reverse=True)
     if not parts:
         return None
-    part = rf"(?:{'|'.join(map(re.escape, parts))})"
-    return re.compile(rf"\b{part}(?:[,;() ]+{part})*(?!\w)", re.IGNORECASE)
+    # Data sets write "riding_a_bike" and "children_s games".
+    part = "|".join(re.escape(part).replace("_", "[_ '’]") for part in parts)
+    return re.compile(rf"\b(?:{part})(?:[,;() ]+(?:{part}))*(?!\w)", re.IGNORECASE)
 
 
 # --------------------------------------------------------------------------------------- ends and refusals

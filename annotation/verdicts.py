@@ -57,23 +57,31 @@ class Judged(NamedTuple):
 def judge(text: str, record: ImageRecord) -> Judged:
     """Hold every claim of `text` against the people of `record`.
 
-    A claim about "person 2" is held against that person. Of "the second person" it is not known in which
-    order the writer went (as listed, largest first, from the left), so the order counts in which the text is
-    least wrong. A claim about nobody in particular is contradicted if it is so for everybody.
+    A claim about "person 2" is held against that person. Of "the second person", or the second whose place a
+    text names, it is not known in which order the writer went (as listed, largest first, from the left), so
+    the order counts that makes most sense of the text. A claim about nobody in particular is contradicted if
+    it is so for everybody.
     """
-    said = claims.read(text)
     bodies = [_Body(person) for person in record.people]
-    from_zero = any(claim.person and claim.person.number == 0 for claim in said)
-    best: list[Verdict] | None = None
-    for order in (
-        _orders(bodies) if any(c.person and not c.person.named for c in said) else [range(len(bodies))]
-    ):
-        verdicts = [_of_whom(claim, bodies, order, from_zero) for claim in said]
-        if best is None or verdicts.count(False) < best.count(False):
-            best = verdicts
-    assert best is not None
-    contradicted = tuple(claim for claim, verdict in zip(said, best, strict=True) if verdict is False)
-    return Judged(best.count(True), contradicted, best.count(None))
+    said = claims.read(text)
+    turns = max((claim.person.number for claim in said if _how(claim) == "turn"), default=0)
+    if turns != len(bodies):  # it names places of some, or of one more than once: anybody's guess whose
+        said = [claim._replace(person=None) if _how(claim) == "turn" else claim for claim in said]
+    if len(bodies) < 2 or not any(_how(claim) in ("ordinal", "turn") for claim in said):
+        verdicts = _all_verdicts(said, bodies, range(len(bodies)))
+    else:
+        tried = [_all_verdicts(said, bodies, order) for order in _orders(bodies)]
+        verdicts = max(tried, key=lambda verdicts: verdicts.count(True) - 3 * verdicts.count(False))
+    contradicted = tuple(claim for claim, verdict in zip(said, verdicts, strict=True) if verdict is False)
+    return Judged(verdicts.count(True), contradicted, verdicts.count(None))
+
+
+def _how(claim: Claim) -> str:
+    return claim.person.how if claim.person else ""
+
+
+def _all_verdicts(said: Sequence[Claim], bodies: Sequence[_Body], order: Sequence[int]) -> list[Verdict]:
+    return [_of_whom(claim, bodies, order) for claim in said]
 
 
 def _orders(bodies: Sequence[_Body]) -> Iterable[Sequence[int]]:
@@ -83,14 +91,13 @@ def _orders(bodies: Sequence[_Body]) -> Iterable[Sequence[int]]:
     yield sorted(people, key=lambda n: bodies[n].centre)
 
 
-def _of_whom(claim: Claim, bodies: Sequence[_Body], order: Sequence[int], from_zero: bool) -> Verdict:
+def _of_whom(claim: Claim, bodies: Sequence[_Body], order: Sequence[int]) -> Verdict:
     if not claim.person:
         return _any_of([_verdict(claim, body) for body in bodies])
-    if claim.person.named:
-        place, order = claim.person.number - (not from_zero), range(len(bodies))
-    else:
-        place = claim.person.number - 1
-    return _verdict(claim, bodies[order[place]]) if 0 <= place < len(bodies) else None
+    place = claim.person.number - 1
+    if not 0 <= place < len(bodies):
+        return None
+    return _verdict(claim, bodies[place if claim.person.how == "id" else order[place]])
 
 
 def _any_of(verdicts: Sequence[Verdict]) -> Verdict:

@@ -142,6 +142,13 @@ PHRASES = {
     "lower": ("The {s} {p} is lower than the {o} {p}", "The {s} {p} is placed below the {o} one"),
 }
 NAMES = {"hand": ("hand", "wrist"), "foot": ("foot", "ankle"), "knee": ("knee",)}
+INTRODUCTIONS = (
+    "Person {number} is seen here.",
+    "The {ordinal} person appears to be in motion.",
+    "The person {place} is seen from the front.",
+)
+ORDINALS = ("first", "second", "third", "fourth")
+PLACES = ("on the left", "to the right of that", "in the right part of the image", "on the far right")
 # Said of everybody and claiming nothing that the joints could deny, though some words sound like it.
 ASIDES = (
     "The torso appears upright, which suggests balance.",
@@ -174,9 +181,10 @@ class Writer:
     def description(self, of: list[list[Statement]], activity: str, count: int) -> list[str]:
         """Sentences about people, of whom `of` lists the statements; the first says how many there are."""
         sentences = [self.count(count, activity)]
+        introduce = self._random.choice(INTRODUCTIONS)
         for n, person in enumerate(of):
             if len(of) > 1:
-                sentences.append(f"Person {n + 1} is seen here.")
+                sentences.append(introduce.format(number=n + 1, ordinal=ORDINALS[n], place=PLACES[n]))
             sentences += [self.sentence(statement) for statement in person]
             sentences.insert(self._random.randint(1, len(sentences)), self._random.choice(ASIDES))
         return sentences
