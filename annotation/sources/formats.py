@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ FORMATS = {
     "mediapipe": Format(
         "33 landmarks, by tools/mediapipe_joints.py or your own", mediapipe.read, ("images", "confidence")
     ),
-    "ultralytics": Format("{photo: to_json() or keypoints.data}", ultralytics.read, ("images", "confidence")),
+    "ultralytics": Format("{photo: summary() or keypoints.data}", ultralytics.read, ("images", "confidence")),
     "halpe": Format("Halpe-26, AlphaPose's result file", halpe.read, ("confidence",)),
     "mmpose": Format(
         "the inferencer's NAME.json per photo", mmpose.read, ("images", "joints", "confidence"), folder=True
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confidence",
         type=_confidence,
         metavar="C",
-        help=f"an estimator's joints of less confidence are missing, 0 to 1 (default {CONFIDENCE})",
+        help=f"an estimator's joints of less confidence are missing (default {CONFIDENCE})",
     )
 
 
@@ -66,8 +67,8 @@ def _confidence(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    if not 0 <= value < math.inf:  # some estimators' confidences go beyond 1
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
     return value
 
 

@@ -17,17 +17,18 @@ from annotation.sources.reading import CONFIDENCE, Notes, estimated, load_json, 
 def read(
     path: Path, notes: Notes, images: Path | None = None, confidence: float = CONFIDENCE
 ) -> Iterator[records.ImageRecord]:
-    """{photo: people}, each person a row of `to_json()` or 17 x [x, y, confidence] of `keypoints.data`.
+    """{photo: people}, each person a row of `summary()` (or `to_json()`), or 17 x [x, y, confidence].
 
-    A joint at (0, 0) is missing, and so is one of less than `confidence`; where a file gives no confidences
-    the zeros alone tell. Coordinates are pixels; where all of a photo lie between 0 and 1 (`normalize=True`)
-    they are parts of its width and height, which `images` must then tell. People are incomplete.
+    The latter are what `keypoints.data` holds. A joint at (0, 0) is missing, and so is one of less than
+    `confidence`; where a file gives no confidences the zeros alone tell. Coordinates are pixels; where all of
+    a photo lie between 0 and 1 (`normalize=True`) they are parts of its width and height, which `images` must
+    then tell. People are incomplete.
     """
     data = load_json(path)
     if not isinstance(data, dict):
         raise UserError(
             f"{path}: found {type(data).__name__}, which does not tell the photographs' names; expected "
-            "{photo: people}, people being the list that to_json() gives or 17 x [x, y, confidence] of each"
+            "{photo: people}, people being the list that summary() gives or 17 x [x, y, confidence] of each"
         )
     for name, rows in data.items():
         where = f"{path}: photo {name}"
