@@ -234,6 +234,7 @@ class Journal:
         self._on_disk = self._size
         self._syncing = asyncio.Lock()
         self._spare = path.with_name(path.name + ".spare")
+        self._full: OSError | None = None
 
     @property
     def done(self) -> set[str]:
@@ -285,12 +286,14 @@ class Journal:
 
     def _write(self, row: dict[str, Any]) -> None:
         line = json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
+        if self._full and row["status"] == INTENT:  # what room is left is for the answers on their way
+            raise self._full
         try:
             self._write_line(line)
-        except OSError:
-            # An intent was not sent yet, and the room is kept for what was.
+        except OSError as error:
             if row["status"] == INTENT or not self._spare.exists():
                 raise
+            self._full = error
             self._spare.unlink()
             self._write_line(line)
         self.ledger.add(row)

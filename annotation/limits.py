@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 
@@ -40,11 +41,11 @@ class Rate:
 class Limits:
     """Requests and tokens per minute of one service. None: as the service's headers say, if they do.
 
-    largest: tokens of the largest request, prompt and answer together.
+    largest: tokens of the largest request, prompt and answer together. stopped: ends all waiting at once.
     """
 
-    def __init__(self, requests: int | None, tokens: int | None, largest: int):
-        self._largest = largest
+    def __init__(self, requests: int | None, tokens: int | None, largest: int, stopped: asyncio.Event):
+        self._largest, self._stopped = largest, stopped
         self._given = {"requests": requests is not None, "tokens": tokens is not None}
         self._rates: dict[str, Rate] = {}
         for name, limit in (("requests", requests), ("tokens", tokens)):
@@ -65,8 +66,9 @@ class Limits:
     async def wait(self, tokens: float) -> None:
         """Return when a request of `tokens` may be sent; first come, first served."""
         async with self._turn:
-            while delay := self._delay(tokens):
-                await asyncio.sleep(delay)
+            while (delay := self._delay(tokens)) and not self._stopped.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), delay)
             for name, rate in self._rates.items():
                 rate.take(1 if name == "requests" else tokens)
 

@@ -67,6 +67,8 @@ def key(base_url: str) -> str:
         raise UserError(
             "OPENAI_API_KEY is not set; export it, or pass the --base-url of a server without keys"
         )
+    if not (found.isascii() and found.isprintable()) or " " in found:
+        raise UserError("OPENAI_API_KEY holds characters that no key has; export it again without them")
     return found or "none"
 
 
@@ -174,7 +176,7 @@ class _Run:
                 leave=False,
                 mininterval=0.5,
             ) as self._bar:
-                for plan in self._plans:
+                for plan in (plan for plan in self._plans if plan.calls):
                     await self._describe_all(plan, read())
 
     def _answer_ctrl_c(self, task: asyncio.Task) -> None:
@@ -199,6 +201,7 @@ class _Run:
             self._options.requests_per_minute,
             self._options.tokens_per_minute,
             largest=plan.largest + plan.settings.max_tokens,
+            stopped=self._stopped,
         )
         waiting = self._waiting(records)
         # One request alone finds out which parameters the model takes and how fast it may be asked.

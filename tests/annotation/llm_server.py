@@ -61,6 +61,7 @@ class LLMServer:
         self.counts: Counter[str] = Counter()
         self.in_flight = self.most_in_flight = 0
         self._random = random.Random(seed)
+        self._writers = set()
         self._levels: dict[str, tuple[float, float]] = {}
 
     # ------------------------------------------------------------------------------- life in a thread
@@ -99,13 +100,21 @@ class LLMServer:
     # ------------------------------------------------------------------------------------------- HTTP
 
     async def _connection(self, reader, writer) -> None:
+        self._writers.add(writer)
         try:
             while await self._request(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            self._writers.discard(writer)
             writer.close()
+
+    def vanish(self) -> None:
+        """As if the network were gone: all connections break and no new one is taken. From its own thread."""
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def _request(self, reader, writer) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -155,7 +164,7 @@ class LLMServer:
             return await self._error(writer, status, message.format(key=key), code, headers)
 
         await asyncio.sleep(self.latency)
-        self.charged[_request_id(head)] = prompt + completion
+        self.charged[request_id(head)] = prompt + completion
         if fault == "hang":
             await asyncio.sleep(600)
         if fault == "cut":
@@ -232,7 +241,7 @@ _ERRORS = {
 }
 
 
-def _request_id(head: bytes) -> str:
+def request_id(head: bytes) -> str:
     for line in head.split(b"\r\n"):
         if line.lower().startswith(b"x-client-request-id:"):
             return line.split(b":")[1].strip().decode()
