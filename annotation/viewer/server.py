@@ -111,6 +111,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def parse_request(self) -> bool:
         if not super().parse_request():
             return False
+        keep, self.close_connection = self.close_connection, True  # whatever else was sent is not read
         if self.command != "GET":
             self._say(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET is answered here.")
         elif not self._known_host(self.headers.get("Host", "")):
@@ -120,8 +121,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 "for another name start it with --host=NAME.",
             )
         else:
+            self.close_connection = keep
             return True
-        self.close_connection = True  # whatever else was sent is not read
         return False
 
     def do_GET(self) -> None:
