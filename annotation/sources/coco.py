@@ -12,7 +12,7 @@ import numpy as np
 from annotation import records, skeletons
 from annotation.errors import UserError
 from annotation.skeletons import COCO_17, JHMDB_15, Skeleton, to_mpii
-from annotation.sources.reading import CONFIDENCE, estimated, image_size, load_json, numbers, objects
+from annotation.sources.reading import CONFIDENCE, estimated, load_json, numbers, objects
 
 Notes = Counter[str]
 
@@ -151,19 +151,17 @@ def _without_keypoints(annotation: dict[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------- bare joints
 
 
-def read_dict(path: Path, notes: Notes, images: Path | None = None) -> Iterator[records.ImageRecord]:
+def read_dict(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
     """{image: 17 x [x, y]}: one estimated person per image, without confidence.
 
     An estimator without a "not there" answer piles the legs that it cannot see up at the lower border of
     the person's box; `piled_up` finds them and they become missing. People are incomplete. An empty list is
-    an image where nobody was found. `images` is the photographs' folder, for their sizes; without it sizes
-    stay unknown.
+    an image where nobody was found.
     """
     data = load_json(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected an object {{image: 17 x [x, y]}}, found {type(data).__name__}")
     for name, value in data.items():
-        width, height = (images is not None and image_size(images / name)) or (None, None)
         people = ()
         if value:
             points = numbers(value, (COCO_17.joint_count, 2), f"{path}: image {name}")
@@ -174,14 +172,7 @@ def read_dict(path: Path, notes: Notes, images: Path | None = None) -> Iterator[
                 {"keypoints": value} if missing.any() else {}
             )  # what the source said, before we overruled it
             people = (to_mpii(COCO_17, np.where(missing[:, None], np.nan, points), extra=extra),)
-        yield records.ImageRecord(
-            image_id=name,
-            people=people,
-            width=width,
-            height=height,
-            people_complete=False,
-            source="coco-dict",
-        )
+        yield records.ImageRecord(image_id=name, people=people, people_complete=False, source="coco-dict")
 
 
 def piled_up(points: np.ndarray) -> np.ndarray:

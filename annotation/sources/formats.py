@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from annotation import records, skeletons
 from annotation.errors import UserError
 from annotation.sources import captions, coco, halpe, joints, mediapipe, mmpose, mpii, openpose, ultralytics
-from annotation.sources.reading import CONFIDENCE
+from annotation.sources.reading import CONFIDENCE, image_size
 
 
 class Format(NamedTuple):
@@ -29,7 +30,7 @@ FORMATS = {
     "mpii-json": Format("mmpose's list of people; no activities", mpii.read_json),
     "mpii-csv": Format("the CSV that circulates; activities included", mpii.read_csv),
     "coco": Format("COCO-style ground truth or result list", coco.read, ("joints", "confidence")),
-    "coco-dict": Format("{photo: 17 x [x, y]}, estimates without confidence", coco.read_dict, ("images",)),
+    "coco-dict": Format("{photo: 17 x [x, y]}, estimates without confidence", coco.read_dict),
     "openpose": Format(
         "BODY_25, NAME_keypoints.json per photo", openpose.read, ("images", "confidence"), folder=True
     ),
@@ -82,8 +83,9 @@ def read(
 ) -> Iterator[records.ImageRecord]:
     """The records of `path` in format `name`; `notes` counts what was converted or left out.
 
-    images: the photographs' folder. joints: a key of `skeletons.JOINT_SETS`. Raises UserError where `path`
-    is not what the format reads, and for a flag that the format would ignore.
+    images: the photographs' folder, for their sizes where the source does not give them. joints: a key of
+    `skeletons.JOINT_SETS`. Raises UserError where `path` is not what the format reads, and for a flag that
+    the format would ignore.
     """
     format_ = FORMATS[name]
     if not path.is_file() and not (format_.folder and path.is_dir()):
@@ -95,7 +97,15 @@ def read(
             raise UserError(f"--{flag}: the format {name} does not use it")
     if "images" in format_.takes:
         given["images"] = images
-    return format_.read(path, notes, **given)
+    found = format_.read(path, notes, **given)
+    return found if images is None else _with_sizes(found, images)
+
+
+def _with_sizes(found: Iterator[records.ImageRecord], images: Path) -> Iterator[records.ImageRecord]:
+    """Records whose source gives no size get that of their photograph, where it is there."""
+    for record in found:
+        size = image_size(images / record.image_id) if record.width is None else None
+        yield dataclasses.replace(record, width=size[0], height=size[1]) if size else record
 
 
 def help_lines() -> str:

@@ -72,7 +72,7 @@ def estimated(
 
 def image_size(path: Path) -> tuple[int, int] | None:
     """Width and height from the file's header; None where the photograph is not there. Raises UserError."""
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         with Image.open(path) as image:

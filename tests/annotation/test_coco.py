@@ -246,17 +246,6 @@ def test_dict_reads_estimates_and_counts_what_it_overrules(write_json):
     assert sorted(notes.values()) == [1, 6]
 
 
-def test_dict_takes_sizes_from_the_photographs_that_are_there(write_json, tmp_path, photo):
-    (tmp_path / "a.jpg").write_bytes(photo(90, 60))
-    path = write_json({"a.jpg": standing().tolist(), "b.jpg": standing().tolist()})
-    (a, b), _ = read(coco.read_dict, path, images=tmp_path)
-    assert (a.width, a.height) == (90, 60)
-    assert (b.width, b.height) == (None, None)
-    (tmp_path / "b.jpg").write_text("not an image")
-    with pytest.raises(UserError, match=r"b.jpg: cannot be read as an image"):
-        read(coco.read_dict, path, images=tmp_path)
-
-
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

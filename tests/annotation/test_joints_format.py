@@ -43,6 +43,17 @@ def test_mistakes_are_named(write_json, content, sentence):
         read(write_json(content))
 
 
+def test_sizes_come_from_the_photographs_that_are_there(write_json, tmp_path, photo):
+    (tmp_path / "a.jpg").write_bytes(photo(90, 60))
+    path = write_json({"a.jpg": BODY, "b.jpg": BODY})
+    a, b = formats.read("joints", path, Counter(), images=tmp_path)
+    assert (a.width, a.height) == (90, 60)
+    assert (b.width, b.height) == (None, None)
+    (tmp_path / "b.jpg").write_text("not an image")
+    with pytest.raises(UserError, match=r"b.jpg: cannot be read as an image"):
+        list(formats.read("joints", path, Counter(), images=tmp_path))
+
+
 def test_a_flag_that_a_format_would_ignore_is_refused(write_json, tmp_path):
     path = write_json({"a.jpg": BODY})
     assert len(list(formats.read("joints", path, Counter(), images=tmp_path))) == 1
