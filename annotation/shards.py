@@ -137,18 +137,26 @@ def pack(directory: Path, out: Path, options: Options, say: Say, part: parts.Par
         if _is_packed(split, say):
             return
         share = range(part.number - 1, len(split.shards), part.count)
-        with files.exclusive(part.folder(split.partial)):
-            _write_shards(split, share)
+        _write_shards(split, share)
     say(f"part {part}: {len(share)} of {len(split.shards)} shards are written")
     try:
         with files.exclusive(out):
-            waiting = [n for n in range(len(split.shards)) if not _staged(split, n)]
-            if waiting and not _is_packed(split, say):
-                say(f"{len(waiting)} shards of other parts are not there yet; the last part completes it")
-            elif not waiting:
+            if not _is_packed(split, say) and not _say_what_is_waited_for(split, say):
                 _finish(split, say)
     except files.Busy:
         say("other parts are still being written; the last part completes it")
+
+
+def _say_what_is_waited_for(split: _Split, say: Say) -> bool:
+    waiting = [number for number in range(len(split.shards)) if not _staged(split, number)]
+    if others := sum(_note(split, number).exists() for number in waiting):
+        say(
+            f"{others} shards were made with other options, of another journal or of other photographs (by "
+            "size and time); run their parts again as this one"
+        )
+    elif waiting:
+        say(f"{len(waiting)} shards of other parts are not there yet; the last part completes it")
+    return bool(waiting)
 
 
 def _plan(directory: Path, out: Path, options: Options, say: Say) -> _Split:
@@ -226,7 +234,6 @@ def _some(names: list[str]) -> str:
 
 def _write_shards(split: _Split, numbers: Iterable[int]) -> None:
     """Write those of the shards that an earlier run of the same inputs did not finish."""
-    split.partial.mkdir(exist_ok=True)
     numbers = [number for number in numbers if not _staged(split, number)]
     total = sum(len(split.shards[number]) for number in numbers)
     with (
@@ -234,23 +241,22 @@ def _write_shards(split: _Split, numbers: Iterable[int]) -> None:
         tqdm(total=total, unit=" images", desc=f"pack {split.options.split}", leave=False) as bar,
     ):
         for number in numbers:
-            _write_shard(split, number, pool, bar)
+            with files.exclusive(split.partial / f"{split.shard(number)}.lock"):
+                _write_shard(split, number, pool, bar)
 
 
 def _write_shard(split: _Split, number: int, pool: ThreadPoolExecutor, bar: tqdm) -> None:
-    """Write one shard and its index under their names in the partial folder, and then the note about it."""
+    """Write one shard, its index, and then the note that makes them count."""
+    _note(split, number).unlink(missing_ok=True)
     lengths, crcs, turned = [], [], 0
     jobs = ((item, row, split.options) for item, row in _rows(split.shards[number]))
-    # Another part that was told a different division may write the same bytes here at the same time.
-    unfinished = split.partial / f"{split.shard(number)}.{os.getpid()}"
-    with open(unfinished, "wb") as shard:
+    with open(split.partial / split.shard(number), "wb") as shard:
         for payload, was_turned in _ordered(pool, _example_of, jobs):
             crcs.append(_write_record(shard, payload))
             lengths.append(len(payload))
             turned += was_turned
             bar.update()
         size = _sync(shard)
-    os.replace(unfinished, split.partial / split.shard(number))
     _write_index(split.partial / split.index(number), lengths, size)
     note = {"inputs": split.inputs, "bytes": size, "lengths": lengths, "crcs": crcs, "turned": turned}
     with files.replacing(_note(split, number)) as file:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from annotation import __main__ as cli
-from annotation import journal, parts, shards
+from annotation import files, journal, parts, shards
 from annotation.errors import UserError
 
 IMAGES = 60
@@ -123,12 +123,21 @@ def test_a_run_without_a_part_writes_what_the_parts_left(tmp_path, whole):
     assert (tmp_path / "out" / first.name).stat().st_ino == inode  # not written twice
 
 
-def test_shards_of_other_inputs_are_not_put_in_place(tmp_path, whole):
+def test_shards_of_other_inputs_are_not_put_in_place(tmp_path, whole, capsys):
     assert cli.main(pack(tmp_path, "one", "out", "--part=1/2", "--quality=30")) == 0
     assert cli.main(pack(tmp_path, "one", "out", "--part=2/2")) == 0
+    assert "3 shards were made with other options, of another journal" in capsys.readouterr().err
     assert not (tmp_path / "out" / "test-train.manifest.json").exists()
     assert cli.main(pack(tmp_path, "one", "out", "--part=1/2")) == 0
     assert contents(tmp_path / "out") == whole
+
+
+def test_one_part_twice_at_the_same_time_is_refused(tmp_path, whole, capsys):
+    (tmp_path / "out").mkdir()
+    staging = tmp_path / "out" / ".test-train.partial"
+    with files.exclusive(staging / "test-train.tfrecord-00000-of-00005.lock"):
+        assert cli.main(pack(tmp_path, "one", "out", "--part=1/3")) == 2
+    assert "another run is writing here" in capsys.readouterr().err
 
 
 def test_the_first_images_are_divided_and_not_the_first_of_each_part(tmp_path, source):
