@@ -12,20 +12,33 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from annotation import verdicts
 from annotation.describers import opening
 from annotation.records import ImageRecord
 
 
+class Review(NamedTuple):
+    """reasons: why a description is refused, each one short: "KIND: what". judged: how its claims fare."""
+
+    reasons: list[str]
+    judged: verdicts.Judged
+
+
 def check(text: str, record: ImageRecord) -> list[str]:
-    """Why `text` is no usable description of `record`; empty where it is one. Under a millisecond, no I/O."""
+    """Why `text` is no usable description of `record`; empty where it is one. About a millisecond, no I/O."""
+    return review(text, record).reasons
+
+
+def review(text: str, record: ImageRecord) -> Review:
+    judged = verdicts.judge(text, record)
     if not text.strip():
-        return ["empty"]
+        return Review(["empty"], judged)
     own_text = without_label(text, record.category, record.activity)
     sentences = [words(sentence) for sentence in sentences_of(own_text)]
     people = len(record.people)
-    return [
+    reasons = [
         *_truncated(text),
         *_refusal(own_text),
         *_template(own_text),
@@ -33,8 +46,9 @@ def check(text: str, record: ImageRecord) -> list[str]:
         *_repetition(sentences, people),
         *[f"gendered word: {word}" for word in sorted({w for s in sentences for w in gendered(s)})],
         *(_people_count(sentences, people) if record.people_complete else ()),
-        *[f"the joints contradict: {claim.words}" for claim in verdicts.judge(text, record).contradicted],
+        *[f"contradicts the joints: {claim.words}" for claim in judged.contradicted],
     ]
+    return Review(reasons, judged)
 
 
 # ---------------------------------------------------------------------------------------------------- words
@@ -118,7 +132,7 @@ def _template(text: str) -> list[str]:
     if not any(mark in text for mark in "${}<[(_"):
         return []
     found = _TEMPLATE.search(text)
-    return [f"left from the template: {found[0]!r}"] if found else []
+    return [f"template: {found[0]!r}"] if found else []
 
 
 _COORDINATES = re.compile(
@@ -150,7 +164,7 @@ def _repetition(sentences: list[list[str]], people: int) -> list[str]:
     counted = Counter(tuple(sentence) for sentence in sentences if len(sentence) >= 4)
     for sentence, times in counted.most_common(1):
         if times > max(1, people):
-            return [f"said {times} times: {' '.join(sentence)[:60]!r}"]
+            return [f"repetition: {times} times {' '.join(sentence)[:60]!r}"]
     tokens = [word for sentence in sentences for word in sentence]
     for period in range(1, _LONGEST_LOOP + 1):
         again = list(map(operator.eq, tokens, tokens[period:]))
@@ -160,7 +174,7 @@ def _repetition(sentences: list[list[str]], people: int) -> list[str]:
         for at, same in enumerate(again):
             run = run + 1 if same else 0
             if run == 2 * period:
-                return [f"said three times on end: {' '.join(tokens[at + 1 : at + 1 + period])!r}"]
+                return [f"repetition: three times on end {' '.join(tokens[at + 1 : at + 1 + period])!r}"]
     return []
 
 
@@ -234,7 +248,7 @@ def _people_count(sentences: list[list[str]], people: int) -> list[str]:
                     wrong = number != people and not _is_one_among_others(number, sentence[at + 1 :])
             if wrong:
                 counted = "1 person" if people == 1 else f"{people} people"
-                return [f"{' '.join(said)!r}, but the record has {counted}"]
+                return [f"people miscounted: {' '.join(said)!r}, but the record has {counted}"]
     return []
 
 

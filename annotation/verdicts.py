@@ -14,6 +14,7 @@ catch the other's mistakes.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -62,7 +63,7 @@ def judge(text: str, record: ImageRecord) -> Judged:
     the order counts that makes most sense of the text. A claim about nobody in particular is contradicted if
     it is so for everybody.
     """
-    bodies = [_Body(person) for person in record.people]
+    bodies = [_body(person) for person in record.people]
     said = claims.read(text)
     turns = max((claim.person.number for claim in said if _how(claim) == "turn"), default=0)
     if turns != len(bodies):  # it names places of some, or of one more than once: anybody's guess whose
@@ -161,6 +162,12 @@ class _Body:
         if name in _MIDDLES:
             return self.middles.get(name)
         return self.joints.get(f"{side} {_JOINT_OF.get(name, name)}")
+
+
+@functools.lru_cache(maxsize=64)
+def _body(person: Person) -> _Body:
+    """Captions of one image come one after the other."""
+    return _Body(person)
 
 
 def _between(a: Point, b: Point, share: float) -> Point:
