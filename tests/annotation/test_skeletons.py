@@ -109,9 +109,15 @@ def test_the_number_of_joints_decides_only_where_one_set_has_so_many():
         skeletons.counted(21, "f.json")
 
 
-def neck_height(people):
+@pytest.fixture(scope="module")
+def mpii_joints(shared_data):
+    """What MPII's annotators labelled, (P, 16, 2), of every fourth photograph."""
+    records = mpii.read_csv(shared_data / "mpii" / "mpii_human_pose.csv", Counter())
+    return np.array([record.people[0].joints for record in records])[::4]
+
+
+def neck_height(joints):
     """Where the upper neck lies from the middle of the shoulders (0) to the top of the head (1), median."""
-    joints = np.array([person.joints for person in people])
     shoulders, neck, top = joints[:, [12, 13]].mean(1), joints[:, NECK], joints[:, HEAD_TOP]
     up = top - shoulders
     return np.nanmedian(((neck - shoulders) * up).sum(1) / (up**2).sum(1))
@@ -125,12 +131,10 @@ def neck_height(people):
         "posetrack18/annotations/test_posetrack18_val.json",
     ],
 )
-def test_necks_and_heads_of_other_sets_are_where_mpii_has_them(shared_data, file):
+def test_necks_and_heads_of_other_sets_are_where_mpii_has_them(shared_data, mpii_joints, file):
     people = [p for r in coco.read(shared_data / "mmpose_samples" / file, Counter()) for p in r.people]
-    mpii_people = [
-        r.people[0] for r in mpii.read_csv(shared_data / "mpii" / "mpii_human_pose.csv", Counter())
-    ]
-    assert neck_height(people) == pytest.approx(neck_height(mpii_people), abs=0.1)
+    joints = np.array([person.joints for person in people])
+    assert neck_height(joints) == pytest.approx(neck_height(mpii_joints), abs=0.1)
 
 
 def test_a_derived_joint_needs_all_its_parents():
@@ -158,16 +162,14 @@ def test_occlusion_is_carried_and_a_derived_joint_is_hidden_only_with_all_its_pa
     assert hidden == {"left hip", "right hip", "left shoulder", "left wrist", "pelvis"}
 
 
-def test_derived_joints_agree_with_what_mpii_annotators_labelled(shared_data):
-    records = mpii.read_csv(shared_data / "mpii" / "mpii_human_pose.csv", Counter())
-    labelled = np.array([record.people[0].joints for record in records])[::4]
-    coco = np.full((len(labelled), 17, 2), np.nan)
+def test_derived_joints_agree_with_what_mpii_annotators_labelled(mpii_joints):
+    coco = np.full((len(mpii_joints), 17, 2), np.nan)
     for joint, index in enumerate(COCO_17.mpii):
         if index is not None:
-            coco[:, index] = labelled[:, joint]
+            coco[:, index] = mpii_joints[:, joint]
     derived = np.array([to_mpii(COCO_17, person).joints for person in coco])
     for joint in (PELVIS, THORAX):
-        distance = np.linalg.norm(derived[:, joint] - labelled[:, joint], axis=1)
+        distance = np.linalg.norm(derived[:, joint] - mpii_joints[:, joint], axis=1)
         distance = distance[np.isfinite(distance)]
         assert len(distance) > 3_000
         assert (distance <= 1).mean() > 0.98
