@@ -187,6 +187,8 @@ _PREPOSITIONS = {
 }
 # fmt: on
 _AT = re.compile(r"\b(?:at|to)(?: about| around| roughly)?(?: the| their)? $")
+_GOES_ON = re.compile(r",? (?:which|that) ")
+_TWO_WORDS = re.compile(r"(?:\w+ ){0,2}$")
 _TO_OBJECT = re.compile(r"^ ?(?:(?:the|their|its|level of|height of|that of|person's|respective|same) )*$")
 _IN_LIST = re.compile(r"^(?:,? and|,| as well as)(?: the| their)? $")
 _TO_NEXT = re.compile(r"^ (?:the |their |its |an? )?$")
@@ -296,7 +298,7 @@ class _SentenceReader:
                 self._claim(subject, "level with", Part("", _PARTS[item["name"]]), item)
             return
         in_list = bool(self._subjects) and n - 1 == self._subject_item and _IN_LIST.match(self._gap(n))
-        goes_on = re.match(r",? (?:which|that) ", self.sentence[item.end() :])
+        goes_on = _GOES_ON.match(self.sentence, item.end())
         preposition = _preposition(before)
         if preposition == "of" and n - 1 == self._subject_item and item["side"] in (LEFT, RIGHT):
             self._subjects[-1:] = [Part(item["side"], part.name) for part in self._subjects[-1:]]
@@ -334,7 +336,7 @@ class _SentenceReader:
             and self.sentence.startswith(" above", item.end())
         ):
             return  # how high, the relation says
-        adverbs = re.search(r"(?:\w+ ){0,2}$", self.sentence[: item.start()])[0]
+        adverbs = _TWO_WORDS.search(self.sentence[max(0, item.start() - 30) : item.start()])[0]
         words = adverbs + item[0]
         if kind == "bent":
             self._claim(part, _how_bent(words), None, item)
@@ -344,9 +346,11 @@ class _SentenceReader:
             self._claim(part, kind, None, item)
 
     def _claim(self, part: Part, says: str, than: Part | None, item: re.Match[str]) -> None:
-        clause = max(self.sentence.rfind(mark, 0, item.start()) for mark in _CLAUSE_STARTS)
-        said = self.sentence[max(clause, item.start() - 60, 0) : item.end()]
-        if not _NOT_SAID.search(said) and not self.sentence.startswith(" or ", item.end()):
+        clause = self.sentence[max(0, item.start() - 60) : item.start()]
+        for mark in _CLAUSE_STARTS:
+            clause = clause.rpartition(mark)[2]
+        is_taken_back = _NOT_SAID.search(clause + item[0]) or self.sentence.startswith(" or ", item.end())
+        if not is_taken_back:
             words = " ".join(word for word in (*part, says, *(than or ())) if word)
             claim = Claim(self.person, part, says, than, words)
             if claim not in self._claims:

@@ -11,7 +11,6 @@ import functools
 import operator
 import re
 from collections import Counter
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from annotation import verdicts
@@ -20,9 +19,11 @@ from annotation.records import ImageRecord
 
 
 class Review(NamedTuple):
-    """reasons: why a description is refused, each one short: "KIND: what". judged: how its claims fare."""
+    """reasons: why a description is refused, each one short: "KIND: what". gendered: its gendered words, in
+    their order. judged: how its claims fare."""
 
     reasons: list[str]
+    gendered: list[str]
     judged: verdicts.Judged
 
 
@@ -34,21 +35,22 @@ def check(text: str, record: ImageRecord) -> list[str]:
 def review(text: str, record: ImageRecord) -> Review:
     judged = verdicts.judge(text, record)
     if not text.strip():
-        return Review(["empty"], judged)
+        return Review(["empty"], [], judged)
     own_text = without_label(text, record.category, record.activity)
     sentences = [words(sentence) for sentence in sentences_of(own_text)]
     people = len(record.people)
+    gendered = [word for sentence in sentences for word in sentence if word in _GENDERED]
     reasons = [
         *_truncated(text),
         *_refusal(own_text),
         *_template(own_text),
         *_coordinates(own_text),
         *_repetition(sentences, people),
-        *[f"gendered word: {word}" for word in sorted({w for s in sentences for w in gendered(s)})],
+        *[f"gendered word: {word}" for word in sorted(set(gendered))],
         *(_people_count(sentences, people) if record.people_complete else ()),
         *[f"contradicts the joints: {claim.words}" for claim in judged.contradicted],
     ]
-    return Review(reasons, judged)
+    return Review(reasons, gendered, judged)
 
 
 # ---------------------------------------------------------------------------------------------------- words
@@ -190,11 +192,7 @@ _GENDERED = {
     "batsman", "sportsman", "sportswoman",
 }
 # fmt: on
-
-
-def gendered(sentence: Iterable[str]) -> list[str]:
-    """Those of the `words` that give a person a gender."""
-    return [word for word in sentence if word.partition("'")[0] in _GENDERED]
+_GENDERED |= {f"{word}'s" for word in _GENDERED}
 
 
 # -------------------------------------------------------------------------------------------- people counted

@@ -86,8 +86,8 @@ def _style(rows: list[dict[str, Any]]) -> Figure:
         for y, value in enumerate(values):
             said = "–" if value is None else f"{value:.3g}"
             axis.annotate(said, (value or 0, y), (3, 0), textcoords="offset points", va="center", fontsize=8)
-        axis.margins(x=0.18)
-        axis.set_xlim(left=min(0, *(value or 0 for value in values)))
+        low, high = min(0, *(value or 0 for value in values)), max(value or 0 for value in values)
+        axis.set_xlim(low, low + 1.2 * (high - low) or 1)
     return figure
 
 

@@ -134,7 +134,6 @@ def of_caption(caption: str, record: ImageRecord) -> tuple[Measures, list[list[s
     sentences = [words for s in validators.sentences_of(caption) if (words := validators.words(s))]
     words = [word for sentence in sentences for word in sentence]
     review = validators.review(caption, record)
-    own_words = validators.words(validators.without_label(caption, record.category, record.activity))
     measures = Measures(
         words=len(words),
         sentences=len(sentences),
@@ -147,7 +146,7 @@ def of_caption(caption: str, record: ImageRecord) -> tuple[Measures, list[list[s
         claims_confirmed=review.judged.confirmed,
         claims_contradicted=len(review.judged.contradicted),
         claims_undecided=review.judged.undecided,
-        gendered_words=len(validators.gendered(own_words)),
+        gendered_words=len(review.gendered),
         left=words.count("left"),
         right=words.count("right"),
         refused=bool(review.reasons),
