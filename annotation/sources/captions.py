@@ -80,7 +80,7 @@ def read_split(files: dict[str, Path], notes: Notes) -> list[Described]:
     for model, path in files.items():
         images = []
         for row, where in _rows(path):
-            image, text = row["image"], _text(row, where)
+            image, text = row["image"], _text(row, where, notes)
             if not text.strip():
                 notes[f"empty captions of {model}, left out"] += 1
                 continue
@@ -190,10 +190,11 @@ def _field(row: dict[str, Any], name: str, kind: type, where: str, default: Any 
     return value
 
 
-def _text(row: dict[str, Any], where: str) -> str:
-    """The caption: text, or a list of paragraphs."""
+def _text(row: dict[str, Any], where: str, notes: Notes) -> str:
+    """The caption: text, or a list of paragraphs, which become one text with empty lines between."""
     text = row.get("description")
     if isinstance(text, list) and all(isinstance(paragraph, str) for paragraph in text):
+        notes["captions given as a list of paragraphs, joined"] += 1
         text = "\n\n".join(text)
     if not isinstance(text, str):
         raise UserError(

@@ -139,10 +139,7 @@ def test_mpii_numbers_count_from_one_in_every_file(shared_data, release):
     with open(shared_data / "mpii_images" / "test_mpii.json") as file:
         people = json.load(file)
     rows = [
-        row(
-            p["image"],
-            people=0,
-        )
+        row(p["image"], people=0)
         | {
             "people": [
                 {
@@ -211,7 +208,8 @@ def test_another_models_captions_do_not_pass_for_gpt_4s(release, import_):
 def test_paragraphs_become_one_text(tmp_path, release, import_, shared_data):
     with open(shared_data / "paper" / "sample_descriptions.json") as file:
         paragraphs = json.load(file)[0]["description"]
-    import_(release({"gpt-4-0613/train": [row(description=paragraphs)]}))
+    said = import_(release({"gpt-4-0613/train": [row(description=paragraphs)]}))
+    assert "1 captions given as a list of paragraphs, joined" in said
     ((_, text),) = imported(tmp_path / "journals" / "train")["1.jpg"]
     assert text.split("\n\n") == paragraphs
 
