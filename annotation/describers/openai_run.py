@@ -40,6 +40,8 @@ _LONGEST_WAIT = 120.0
 _NETWORK_PATIENCE, _FIRST_PATIENCE = 30.0, 4.0
 # So many images one after the other without an answer: the service is down, not one request odd.
 _FAILED_IN_A_ROW, _FAILED_AT_FIRST = 20, 3
+# What people put where a server wants any key ("none", "x") is no secret and may occur in a caption.
+_SHORTEST_SECRET = 12
 # Disk space that is held for each answer on its way.
 _ROW_BYTES = 32 * 1024
 
@@ -306,7 +308,7 @@ class _Run:
                 usage = fields["answer"]["usage"]
                 used = usage["prompt_tokens"] + usage["completion_tokens"]
                 self._prompt_tokens.learn(text, usage["prompt_tokens"])
-                self._failed_in_a_row, self._probing = 0, False
+                self._failed_in_a_row = 0
             self._journal.outcome(attempt, **fields)
         finally:
             self._in_flight -= 1
@@ -359,6 +361,7 @@ class _Run:
         except openai.APIConnectionError as error:
             return self._unreached(error)
         self._heard()
+        self._probing = False
         self._learn_limits(response.headers)
         try:
             answer = json.loads(self._without_key(response.text))
@@ -379,7 +382,7 @@ class _Run:
 
     def _without_key(self, text: str) -> str:
         """A server may repeat the key that it was sent; it must not reach the journal or the screen."""
-        return text if self._key == "none" else text.replace(self._key, "[key]")
+        return text.replace(self._key, "[key]") if len(self._key) >= _SHORTEST_SECRET else text
 
     def _refused(self, settings: Settings, error: openai.APIStatusError) -> tuple[dict[str, Any], _Result]:
         status, message = error.status_code, self._without_key(_message(error))
