@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from annotation.viewer.entries import Entry
+from annotation.viewer.entries import OK, Entry
 
 _TABLES = """
 CREATE TABLE images (number INTEGER PRIMARY KEY, activity TEXT, people INTEGER, text TEXT);
@@ -93,10 +93,10 @@ class Catalogue:
             )
 
     def objected(self, numbers: Sequence[int]) -> list[int]:
-        """How many captions of each image the validators object to, as far as they were checked."""
+        """How many accepted captions of each image the validators of today object to, as far as known."""
+        query = "SELECT count(*) FROM answers WHERE number = ? AND status = ? AND verdict = ?"
         with connection(self.path) as database:
-            query = "SELECT count(*) FROM answers WHERE number = ? AND verdict = ?"
-            return [database.execute(query, (number, OBJECTED)).fetchone()[0] for number in numbers]
+            return [database.execute(query, (n, OK, OBJECTED)).fetchone()[0] for n in numbers]
 
     def unchecked(self) -> int:
         """How many answers the validators have not seen yet."""

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from annotation.errors import UserError
 from annotation.viewer import drawing, photos, views
-from annotation.viewer.entries import objections
+from annotation.viewer.entries import OK, objections
 
 _LINKS = views.Links(
     index=lambda page: "index.html" if page == 0 else f"page-{page + 1}.html",
@@ -37,7 +37,8 @@ def export(source, out: Path, count: int) -> int:
     images = []
     for position, number in enumerate(tqdm(numbers, unit=" images", desc="export", leave=False)):
         image = views.shown(source, number)
-        objected = sum(bool(objections(a, image.record)) for a in image.entry.answers if a.current)
+        counting = [a for a in image.entry.answers if a.current and a.status == OK]
+        objected = sum(bool(objections(answer, image.record)) for answer in counting)
         images.append((image, objected))
         _write_pictures(source, image, partial)
         before = numbers[position - 1] if position else None

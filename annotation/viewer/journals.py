@@ -156,7 +156,9 @@ def _facts(row: dict[str, Any]) -> dict[str, str]:
         "prompt version" if "model" in row["params"] else "version": row.get("version"),
         "written": row.get("created"),
         "cost": f"${answer['cost']:.6f}" if isinstance(answer.get("cost"), int | float) else None,
-        "tokens": " + ".join(f"{n} {name}" for name, n in usage.items() if isinstance(n, int)),
+        "tokens": ", ".join(
+            f"{n} {name.removesuffix('_tokens')}" for name, n in usage.items() if type(n) is int
+        ),
         "end": answer.get("finish_reason"),
     }
     return {label: str(value) for label, value in facts.items() if value}

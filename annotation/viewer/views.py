@@ -93,8 +93,8 @@ def list_page(
 ) -> Document:
     """One page of the list.
 
-    images: each with how many of its captions the validators object to. total: images that match, on all
-    pages. form: the filters, in served pages. note: about the whole.
+    images: each with how many of its accepted captions the validators object to. total: images that match, on
+    all pages. form: the filters, in served pages. note: about the whole.
     """
     first = page * PER_PAGE + 1
     if images:
@@ -183,7 +183,7 @@ def _card(image: Shown, objected: int, links: Links) -> Markup:
             element("strong", element("bdi", image.record.image_id)),
             href=links.record(image.number),
         ),
-        element("p", element("bdi", _activity(image.record)), class_="small"),
+        element("p", element("bdi", _activity(image.record)), class_="small excerpt"),
         element("p", *_chips(image, current, objected), class_="row small"),
         element("p", text, dir="auto", class_="faint small excerpt") if text else None,
         class_="panel card",
