@@ -99,9 +99,11 @@ def _front_matter(title: str, provenance: dict[str, Any], models: list[str], cap
         "tags:\n- human-pose\n- keypoints\n- synthetic-captions",
         "configs:",
     ]
-    configs = {"all": "parquet/{}.parquet"} | {
-        model.replace("/", "--"): f"{model}/{{}}.json" for model in models
-    }
+    # All configurations of a data set on the hub share one file format: Parquet where it is there.
+    if any(name.endswith(".parquet") for entry in provenance.values() for name in entry["files"]):
+        configs = {"default": "parquet/{}.parquet"}
+    else:
+        configs = {model.replace("/", "--"): f"{model}/{{}}.json" for model in models}
     for config, pattern in configs.items():
         there = [
             split for split, entry in sorted(provenance.items()) if pattern.format(split) in entry["files"]

@@ -205,20 +205,25 @@ def test_more_rows_than_a_group_are_written(tmp_path, make_record, write_journal
     assert (file.metadata.num_rows, file.metadata.num_row_groups) == (12, 3)
 
 
-def test_the_card_names_every_file_and_count(exported):
+def test_the_card_names_files_and_counts(exported):
     folder, _ = exported
     card = (folder / "README.md").read_text("utf-8")
     front = card.split("---\n")[1]
-    named = set(re.findall(r'path: "(.*)"', front))
-    assert named == {name for name in contents(folder) if name.endswith((".json", ".parquet"))} - {
-        "provenance.json"
-    }
-    assert re.findall(r"split: (\w+)", front) == ["train", "validation"] * 3
+    assert re.findall(r'path: "(.*)"', front) == ["parquet/train.parquet", "parquet/val.parquet"]
+    assert re.findall(r"split: (\w+)", front) == ["train", "validation"]
     assert "| train | `test/0` | 6 | 6 | 5, 5, 5 |" in card.replace("5.0", "5")
     assert "| val | `test/1` | 1 | 1 |" in card
     assert "| `test/0` | test | `1` | `{}` |" in card
     assert "The photographs are **not** part of this data set" in card
     assert sorted(json.loads((folder / "provenance.json").read_bytes())) == ["train", "val"]
+
+
+def test_without_parquet_the_card_has_a_configuration_per_model(tmp_path, make_record, write_journal):
+    write_journal(tmp_path / "journal", [make_record("a.jpg")])
+    publish.export(tmp_path / "journal", tmp_path / "out", "val", ["released"])
+    front = (tmp_path / "out" / "README.md").read_text("utf-8").split("---\n")[1]
+    assert re.findall(r'config_name: "(.*)"', front) == ["test--0", "test--1"]
+    assert re.findall(r'path: "(.*)"', front) == ["test/0/val.json", "test/1/val.json"]
 
 
 def test_an_odd_model_name_cannot_break_the_card(tmp_path, make_record, write_journal):
