@@ -57,22 +57,31 @@ def _read_ground_truth(
     path: Path, data: dict[str, Any], notes: Notes, joints: Skeleton | None
 ) -> Iterator[records.ImageRecord]:
     categories = objects(data.get("categories", []), f"{path}: 'categories'")
-    person_ids = {category.get("id") for category in categories if category.get("name") == "person"} or {1}
+    person_ids = {
+        _id(category, "id", f"{path}: a category")
+        for category in categories
+        if category.get("name") == "person"
+    } or {1}
     source = _joint_set(path, categories, joints)
     by_image: dict[Any, list[dict[str, Any]]] = {}
     tells_occlusion = False
     for annotation in objects(data["annotations"], f"{path}: 'annotations'"):
-        if annotation.get("category_id", 1) in person_ids:
-            by_image.setdefault(annotation.get("image_id"), []).append(annotation)
-            tells_occlusion |= 2 in list(annotation.get("keypoints") or [])[2::3]
+        where = f"{path}: annotation {annotation.get('id')}"
+        if "category_id" not in annotation or _id(annotation, "category_id", where) in person_ids:
+            by_image.setdefault(_id(annotation, "image_id", where), []).append(annotation)
+            keypoints = annotation.get("keypoints")
+            tells_occlusion |= isinstance(keypoints, list) and 2 in keypoints[2::3]
         else:
             notes["annotations of other categories than person, left out"] += 1
     for image in objects(data["images"], f"{path}: 'images'"):
         name = image.get("file_name")
-        if not name:
+        if not name or not isinstance(name, str):
             raise UserError(f"{path}: image {image.get('id')!r} has no field 'file_name'")
+        for side in ("width", "height"):
+            if not isinstance(image.get(side), int | None):
+                raise UserError(f"{path}: image {name}, field {side!r}: expected a whole number of pixels")
         people, crowds = [], []
-        for annotation in by_image.pop(image.get("id"), []):
+        for annotation in by_image.pop(_id(image, "id", f"{path}: image {name}"), []):
             if annotation.get("iscrowd"):
                 crowds.append(annotation)
                 continue
@@ -118,9 +127,7 @@ def _read_results(
 ) -> Iterator[records.ImageRecord]:
     by_image: dict[Any, list[dict[str, Any]]] = {}
     for number, row in enumerate(objects(rows, str(path)), 1):
-        if not isinstance(row.get("image_id"), str | int):
-            raise UserError(f"{path}, entry {number}: no field 'image_id' (a number or a file name)")
-        by_image.setdefault(row["image_id"], []).append(row)
+        by_image.setdefault(_id(row, "image_id", f"{path}, entry {number}"), []).append(row)
     for image, people_rows in by_image.items():
         people = []
         for number, row in enumerate(people_rows, 1):
@@ -132,6 +139,12 @@ def _read_results(
             people_complete=False,
             source="coco",
         )
+
+
+def _id(row: dict[str, Any], field: str, where: str) -> str | int:
+    if not isinstance(row.get(field), str | int):
+        raise UserError(f"{where}: no field {field!r} (a number or a name)")
+    return row[field]
 
 
 def _keypoints(row: dict[str, Any], source: Skeleton, where: str) -> tuple[np.ndarray, np.ndarray]:

@@ -22,10 +22,22 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def load_json(path: Path) -> Any:
+    """The file's value; NaN and Infinity, which JSON does not know, become None. Raises UserError.
+
+    A name that occurs twice in an object is refused: one of two people or photographs would be lost.
+    """
     try:
-        return json.loads(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+        return json.loads(Path(path).read_bytes(), parse_constant=lambda _: None, object_pairs_hook=_object)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"{twice!r} occurs twice in one object")
+    return made
 
 
 def objects(value: Any, where: str) -> list[dict[str, Any]]:
@@ -42,7 +54,7 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     """`value` as float64 of `shape`, all finite. Raises UserError."""
     try:
         array = np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = None
     if array is None or array.shape != shape or not np.isfinite(array).all():
         found = "something else" if array is None else " x ".join(map(str, array.shape)) or "one value"
@@ -72,9 +84,9 @@ def estimated(
 
 def image_size(path: Path) -> tuple[int, int] | None:
     """Width and height from the file's header; None where the photograph is not there. Raises UserError."""
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         with Image.open(path) as image:
             return image.size
     except (OSError, UnidentifiedImageError) as error:
