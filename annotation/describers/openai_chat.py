@@ -57,7 +57,11 @@ class Settings:
         """
         if parameter not in self.sampling or parameter not in SAMPLING:
             return None
-        sampling = {RENAMED.get(k, k): v for k, v in self.sampling.items() if k != parameter or k in RENAMED}
+        sampling = {
+            RENAMED[name] if name == parameter else name: value
+            for name, value in self.sampling.items()
+            if name != parameter or name in RENAMED
+        }
         return dataclasses.replace(self, sampling=sampling)
 
 
