@@ -137,7 +137,7 @@ def _counts(provenance: dict[str, Any]) -> str:
 
 
 def _writers(provenance: dict[str, Any], models: list[str]) -> str:
-    lines = ["| model | describer | version | parameters |", "|---|---|---|---|"]
+    lines = ["| model | describer | version | parameters | answered as |", "|---|---|---|---|---|"]
     for model in models:
         writers = []
         for entry in provenance.values():
@@ -146,11 +146,12 @@ def _writers(provenance: dict[str, Any], models: list[str]) -> str:
                     writers.append(writer)
         for writer in writers:
             params = json.dumps(writer["params"], ensure_ascii=False, sort_keys=True)
+            cells = (writer["version"], params, writer.get("returned_model", ""))
             lines.append(
-                f"| {_cell(model)} | {writer['describer']} | {_cell(writer['version'])} | {_cell(params)} |"
+                f"| {_cell(model)} | {writer['describer']} | {' | '.join(_cell(cell) for cell in cells)} |"
             )
         if not writers:
-            lines.append(f"| {_cell(model)} | imported from a release that does not say | | |")
+            lines.append(f"| {_cell(model)} | imported from a release that does not say | | | |")
     return "\n".join(lines)
 
 

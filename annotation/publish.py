@@ -17,7 +17,8 @@ import json
 import os
 import shutil
 import statistics
-from collections.abc import Iterator, Sequence
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -42,24 +43,30 @@ class Published:
 # ---------------------------------------------------------------------------------------------- export
 
 
-def export(directory: Path, out: Path, split: str, formats: Sequence[str]) -> dict[str, Any]:
+def export(
+    directory: Path, out: Path, split: str, formats: Sequence[str], say: Callable[[str], None]
+) -> dict[str, Any]:
     """Write the journal of `directory` as the split `split` of `out`; returns its entry of provenance.json.
 
-    formats: "released", "parquet" or both. Other splits of `out` stay as they are. Raises UserError where a
-    file of this split is there already: nothing is overwritten.
+    formats: "released", "parquet" or both. say: receives what the user should know. Other splits of `out`
+    stay as they are. Raises UserError where a file of this split is there already: nothing is overwritten.
     """
     images, written_by = [], {}
     for folder in parts.journals(directory):
         images += _read(folder, written_by)
-    if not any(image.captions for image in images):
+    described = [image for image in images if image.captions]
+    if not described:
         raise UserError(f"{directory}: no caption to export")
+    if bare := len(images) - len(described):
+        say(f"left out {bare} of {len(images)} images, which have no caption yet")
+    images = described
     models = sorted({model for image in images for model, _ in image.captions})
     _refuse_unsafe(models)
     names = [f"{model}/{split}.json" for model in models if "released" in formats]
     names += [f"parquet/{split}.parquet"] if "parquet" in formats else []
     entry = {
         "files": names,
-        "images": sum(bool(image.captions) for image in images),
+        "images": len(images),
         "models": {model: _summary(images, model) | {"written_by": written_by[model]} for model in models},
     }
     partial = out / ".partial"
@@ -132,7 +139,19 @@ def _imported(folder: Path) -> dict[str, list[Any]]:
 
 
 def _writer(row: dict[str, Any]) -> dict[str, Any]:
-    return {"describer": row["describer"], "version": row["version"], "params": row["params"]}
+    """Who wrote a row's captions. Of a service's address only the host is published, not who may use it."""
+    params = dict(row["params"])
+    if "base_url" in params:
+        url = urllib.parse.urlsplit(params["base_url"])
+        params["base_url"] = f"{url.scheme}://{url.hostname}"
+    answer = row.get("answer") or {}
+    return {
+        "describer": row["describer"],
+        "version": row["version"],
+        "params": params,
+        # Of a service: the model that says it answered, the parameters sent, the hash of the prompt's text.
+        **{name: answer[name] for name in ("returned_model", "sent", "prompt") if answer.get(name)},
+    }
 
 
 def _refuse_unsafe(models: list[str]) -> None:

@@ -35,11 +35,13 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    entry = publish.export(args.journal, args.out, args.split, FORMATS[args.format])
-    print(f"{args.out}: {args.split}, {entry['images']} images", file=sys.stderr)
+    entry = publish.export(args.journal, args.out, args.split, FORMATS[args.format], _say)
+    _say(f"{args.out}: {args.split}, {entry['images']} images")
     for model, of in entry["models"].items():
         words = of["words"]
-        print(
-            f"  {of['captions']} captions of {model}, {words['least']} to {words['most']} words",
-            file=sys.stderr,
-        )
+        _say(f"  {of['captions']} captions of {model}, {words['least']} to {words['most']} words")
+    _say(f"read {args.out / publish.CARD} before you share it: it is for you to complete")
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)

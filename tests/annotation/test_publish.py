@@ -133,7 +133,7 @@ def test_any_number_of_captions_and_any_text_come_back(tmp_path, make_record, wr
 def test_all_parts_are_exported(tmp_path, make_record, write_journal, annotate):
     for part in (1, 2):
         write_journal(tmp_path / "parts" / f"part-{part}-of-2", [make_record(f"{part}.jpg")])
-    publish.export(tmp_path / "parts", tmp_path / "out", "train", ["released"])
+    publish.export(tmp_path / "parts", tmp_path / "out", "train", ["released"], print)
     rows = json.loads((tmp_path / "out" / "test" / "0" / "train.json").read_bytes())
     assert [row["image"] for row in rows] == ["1.jpg", "2.jpg"]
 
@@ -148,7 +148,7 @@ def exported(tmp_path, make_record, write_journal):
     write_journal(tmp_path / "train", found)
     write_journal(tmp_path / "val", [make_record("v.jpg")])
     for split in ("train", "val"):
-        publish.export(tmp_path / split, tmp_path / "poses", split, ["released", "parquet"])
+        publish.export(tmp_path / split, tmp_path / "poses", split, ["released", "parquet"], print)
     return tmp_path / "poses", found
 
 
@@ -200,7 +200,7 @@ def test_parquet_holds_every_caption(exported):
 def test_more_rows_than_a_group_are_written(tmp_path, make_record, write_journal, monkeypatch):
     monkeypatch.setattr(publish, "ROWS_PER_GROUP", 5)
     write_journal(tmp_path / "journal", [make_record(f"{n}.jpg") for n in range(6)])
-    publish.export(tmp_path / "journal", tmp_path / "out", "train", ["parquet"])
+    publish.export(tmp_path / "journal", tmp_path / "out", "train", ["parquet"], print)
     file = pyarrow.parquet.ParquetFile(tmp_path / "out" / "parquet" / "train.parquet")
     assert (file.metadata.num_rows, file.metadata.num_row_groups) == (12, 3)
 
@@ -213,14 +213,14 @@ def test_the_card_names_files_and_counts(exported):
     assert re.findall(r"split: (\w+)", front) == ["train", "validation"]
     assert "| train | `test/0` | 6 | 6 | 5, 5, 5 |" in card.replace("5.0", "5")
     assert "| val | `test/1` | 1 | 1 |" in card
-    assert "| `test/0` | test | `1` | `{}` |" in card
+    assert "| `test/0` | test | `1` | `{}` |  |" in card
     assert "The photographs are **not** part of this data set" in card
     assert sorted(json.loads((folder / "provenance.json").read_bytes())) == ["train", "val"]
 
 
 def test_without_parquet_the_card_has_a_configuration_per_model(tmp_path, make_record, write_journal):
     write_journal(tmp_path / "journal", [make_record("a.jpg")])
-    publish.export(tmp_path / "journal", tmp_path / "out", "val", ["released"])
+    publish.export(tmp_path / "journal", tmp_path / "out", "val", ["released"], print)
     front = (tmp_path / "out" / "README.md").read_text("utf-8").split("---\n")[1]
     assert re.findall(r'config_name: "(.*)"', front) == ["test--0", "test--1"]
     assert re.findall(r'path: "(.*)"', front) == ["test/0/val.json", "test/1/val.json"]
@@ -233,9 +233,45 @@ def test_an_odd_model_name_cannot_break_the_card(tmp_path, make_record, write_jo
         text = records.Description("a.jpg", "Text.", 'a|b`\n"c"')
         describer = journal.Describer("x", "1", {"wording": "|\n`"})
         open_journal.append(describer, journal.input_hash(record), "a.jpg", [text])
-    publish.export(directory, tmp_path / "out", "train", ["released"])
+    publish.export(directory, tmp_path / "out", "train", ["released"], print)
     lines = (tmp_path / "out" / "README.md").read_text("utf-8").splitlines()
     assert '| train | `a\\|b\' "c"` | 1 | 1 | 1, 1, 1 |' in [line.replace("1.0", "1") for line in lines]
+
+
+def test_who_answered_is_said_and_no_credentials_are(tmp_path, make_record, there_and_back):
+    record = make_record("a.jpg")
+    directory = tmp_path / "journal"
+    directory.mkdir()
+    (directory / journal.RECORDS).write_text(records.to_json(record) + "\n")
+    params = {"model": "gpt-x", "base_url": "http://me:secret@models.example:8000/v1?key=secret"}
+    with journal.open_journal(directory) as open_journal:
+        reserved = {"prompt_tokens": 1, "completion_tokens": 1, "cost": 0.1}
+        attempt = open_journal.intent(
+            journal.Describer("openai", "paper", params), journal.input_hash(record), "a.jpg", reserved
+        )
+        usage = {"prompt_tokens": 1, "completion_tokens": 1}
+        answer = {"returned_model": "gpt-x-2026-01-01", "usage": usage, "cost": 0.1, "prompt": "a1b2"}
+        text = records.Description("a.jpg", "Standing.", "gpt-x/paper")
+        open_journal.outcome(attempt, journal.OK, captions=[text], answer=answer)
+    folder = there_and_back(directory)
+    card = (folder / "README.md").read_text("utf-8")
+    assert "| `gpt-x/paper` | openai | `paper` |" in card
+    assert "| `gpt-x-2026-01-01` |" in card
+    assert "http://models.example" in card
+    (writer,) = publish.read_provenance(folder)["train"]["models"]["gpt-x/paper"]["written_by"]
+    assert writer["prompt"] == "a1b2"
+    assert not any(b"secret" in content for content in contents(folder).values())
+
+
+def test_images_without_a_caption_are_left_out_and_counted(tmp_path, make_record, write_journal, annotate):
+    found = [make_record(f"{n}.jpg") for n in range(3)]
+    write_journal(tmp_path / "journal", found, lambda record: [] if record is found[1] else ["Standing."])
+    said = annotate(
+        "export", f"--journal={tmp_path / 'journal'}", f"--out={tmp_path / 'out'}", "--split=train"
+    )
+    assert "left out 1 of 3 images, which have no caption yet" in said
+    rows = json.loads((tmp_path / "out" / "test" / "0" / "train.json").read_bytes())
+    assert [row["image"] for row in rows] == ["0.jpg", "2.jpg"]
 
 
 # -------------------------------------------------------------------------------------------- mistakes
@@ -264,7 +300,7 @@ def test_what_a_killed_export_left_does_not_matter(exported, tmp_path, make_reco
     folder, _ = exported
     (folder / ".partial" / "test").mkdir(parents=True)
     (folder / ".partial" / "test" / "0.json").write_text("half")
-    publish.export(tmp_path / "val", folder, "test", ["released"])
+    publish.export(tmp_path / "val", folder, "test", ["released"], print)
     assert not (folder / ".partial").exists()
     assert "test" in publish.read_provenance(folder)
 
@@ -278,7 +314,7 @@ def test_a_model_that_no_folder_can_have_is_refused(tmp_path, make_record, write
         describer = journal.Describer("x", "1", {})
         open_journal.append(describer, journal.input_hash(record), "a.jpg", [text])
     with pytest.raises(UserError, match="not a name that a folder can have"):
-        publish.export(directory, tmp_path / "out", "train", ["released"])
+        publish.export(directory, tmp_path / "out", "train", ["released"], print)
     assert not (tmp_path / "out").exists()
 
 
@@ -295,6 +331,6 @@ def test_a_field_of_another_type_is_named(tmp_path, make_record, write_journal):
         make_record("a.jpg"), source="captions", extra={"image": "a.jpg", "count": "two"}
     )
     directory = write_journal(tmp_path / "journal", [record])
-    publish.export(directory, tmp_path / "json", "train", ["released"])
+    publish.export(directory, tmp_path / "json", "train", ["released"], print)
     with pytest.raises(UserError, match=r"between images a.jpg and a.jpg .* --format=released"):
-        publish.export(directory, tmp_path / "parquet", "train", ["parquet"])
+        publish.export(directory, tmp_path / "parquet", "train", ["parquet"], print)
