@@ -78,6 +78,7 @@ def mixed(write, make_record):
         row(images[0], "intent", attempt="a", reserved={}),
         row(images[0], "ok", attempt="a", captions=captions(GOOD), answer=answer),
         row(images[0], "ok", model="model-b", attempt="b", captions=captions("Ein Bär.", "model-b/paper")),
+        row(images[0], "failed", model="model-b", version="new", attempt="j", error="HTTP 500"),
         row(images[1], "intent", attempt="c", reserved={}),
         row(images[1], "rejected", attempt="c", captions=captions("Ten people."), reasons=["says 10 people"]),
         row(images[2], "intent", attempt="d", reserved={}),
@@ -136,7 +137,11 @@ def test_an_image_shows_every_answer_with_its_state_and_what_replaced_it(opened)
     source, _ = opened
     found = [[(a.source, a.status, a.text, a.current) for a in source.read(n).answers] for n in range(6)]
     assert found == [
-        [("model-a/paper", "ok", GOOD, True), ("model-b/paper", "ok", "Ein Bär.", True)],
+        [
+            ("model-a/paper", "ok", GOOD, True),
+            ("model-b/paper", "ok", "Ein Bär.", True),
+            ("model-b/new", "failed", None, False),
+        ],
         [("model-a/paper", "rejected", "Ten people.", True)],
         [("model-a/paper", "failed", None, True)],
         [("model-a/paper", "unknown", None, True)],
