@@ -182,22 +182,29 @@ def to_mpii(
     joints = np.full((schema.JOINT_COUNT, 2), np.nan)
     visibility = np.full(schema.JOINT_COUNT, schema.MISSING, np.uint8)
     occlusion = np.zeros(schema.JOINT_COUNT, bool)
+    present = np.isfinite(points).all(1).tolist()
     for joint, index in enumerate(source.mpii):
-        if index is not None and np.isfinite(points[index]).all():
+        if index is not None and present[index]:
             joints[joint], visibility[joint], occlusion[joint] = points[index], schema.LABELLED, hidden[index]
 
-    hips, shoulders = [R_HIP, L_HIP], [R_SHOULDER, L_SHOULDER]
+    # A position is NaN as soon as one parent is missing.
+    s = (joints[R_SHOULDER] + joints[L_SHOULDER]) / 2
+    shoulders_hidden = _both(occlusion, R_SHOULDER, L_SHOULDER)
     derived = {
-        PELVIS: (joints[hips].mean(0), occlusion[hips].all()),  # NaN as soon as one parent is missing
-        THORAX: (joints[shoulders].mean(0), occlusion[shoulders].all()),
+        PELVIS: ((joints[R_HIP] + joints[L_HIP]) / 2, _both(occlusion, R_HIP, L_HIP)),
+        THORAX: (s, shoulders_hidden),
     }
     if source.ears:
-        ears = list(source.ears)
-        s, e = joints[shoulders].mean(0), points[ears].mean(0)
-        head_hidden = occlusion[shoulders].all() and hidden[ears].all()
+        right, left = source.ears
+        e = (points[right] + points[left]) / 2
+        head_hidden = shoulders_hidden and _both(hidden, right, left)
         derived[NECK] = s + 0.25 * (e - s), head_hidden
         derived[HEAD_TOP] = s + 1.8 * (e - s), head_hidden
     for joint, (position, is_hidden) in derived.items():
         if visibility[joint] == schema.MISSING and np.isfinite(position).all():
             joints[joint], visibility[joint], occlusion[joint] = position, schema.DERIVED, is_hidden
     return records.person(joints, visibility, occlusion, extra)
+
+
+def _both(flags: np.ndarray, one: int, other: int) -> bool:
+    return bool(flags[one] and flags[other])
