@@ -5,20 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-from annotation import describe, files, joins, journal, records
+from annotation import describe, files, journal
 from annotation.errors import UserError
-from annotation.sources import formats, synthetic
-from annotation.verbs import asking
-from annotation.verbs.arguments import part, positive
+from annotation.verbs import asking, source
+from annotation.verbs.arguments import part
 
 EPILOG = f"""\
-formats:
-  figures:SEED        procedural people; the images are written into OUT/images
-{formats.help_lines()}
-
+{source.FORMATS}
 OUT then holds records.jsonl (the images, with every field of the source) and journal.jsonl (the
 descriptions). Run the same command again to finish one that was stopped.
 
@@ -45,20 +40,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--source", required=True, metavar="FORMAT:PATH", help="see the formats below")
-    parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="photographs, to read their sizes or their names"
-    )
-    formats.add_arguments(parser)
-    activity = parser.add_mutually_exclusive_group()
-    activity.add_argument(
-        "--activities",
-        type=Path,
-        metavar="CSV",
-        help="columns image, activity (or action), and maybe category",
-    )
-    activity.add_argument("--activity", metavar="TEXT", help="what the people of all images do")
-    parser.add_argument("--list", type=Path, metavar="FILE", help="keep only the images named, one per line")
+    source.add_arguments(parser)
     parser.add_argument(
         "--describer",
         required=True,
@@ -70,7 +52,6 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         choices=["full", "short"],
         help="of geometry: a paragraph (default) or one sentence",
     )
-    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
     parser.add_argument(
         "--part",
         type=part,
@@ -81,16 +62,17 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the journal lives")
     asking.add_model_arguments(parser.add_argument_group("a language model (openai)"))
     asking.add_sending_arguments(parser.add_argument_group("how it is asked (openai)"))
-    synthetic.add_arguments(parser.add_argument_group("parameters of figures"))
+    source.add_figures_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
+    _refuse_flags_of_the_other_describer(args)
     settings = asking.settings(args) if args.describer == "openai" else []
     read: Counter[str] = Counter()  # about the source as far as it was read, whatever --list keeps of it
     notes: Counter[str] = Counter()
     out = args.part.folder(args.out) if args.part else args.out
     with files.exclusive(out):
-        count = describe.write_records(_source(args, read, notes), out, args.limit, notes, args.part)
+        count = describe.write_records(source.read(args, read, notes), out, args.limit, notes, args.part)
         print(f"{out}: {count} images", file=sys.stderr)
         try:
             if args.describer == "openai":
@@ -98,10 +80,20 @@ def run(args: argparse.Namespace) -> None:
             else:
                 _describe_offline(args.detail or "full", out, count, notes)
         finally:
-            for prefix, counts in (("in the source: ", read), ("", notes)):
-                for phrase, number in counts.items():
-                    if number:
-                        print(f"  {prefix}{number} {phrase}", file=sys.stderr)
+            source.say_what_was_noticed(read, notes)
+
+
+def _refuse_flags_of_the_other_describer(args: argparse.Namespace) -> None:
+    """A --dry-run that runs, or a --max-cost that limits nothing, would surprise."""
+    offline = args.describer == "geometry"
+    given = (
+        {"model": args.model, "dry-run": args.dry_run, "max-cost": args.max_cost is not None}
+        if offline
+        else {"detail": args.detail}
+    )
+    for flag, is_given in given.items():
+        if is_given:
+            raise UserError(f"--{flag}: is for --describer={'openai' if offline else 'geometry'} only")
 
 
 def _describe_offline(detail: str, out: Path, count: int, notes: Counter[str]) -> None:
@@ -109,31 +101,3 @@ def _describe_offline(detail: str, out: Path, count: int, notes: Counter[str]) -
 
     describer = journal.Describer("geometry", geometry.VERSION, {"detail": detail})
     describe.describe_records(out, describer, lambda record: geometry.describe(record, detail), count, notes)
-
-
-def _source(
-    args: argparse.Namespace, read: Counter[str], notes: Counter[str]
-) -> Iterator[records.ImageRecord]:
-    """The records of --source, as --list, --activities and --activity say."""
-    source = _read(args, read)
-    if args.list:
-        source = joins.only_listed(source, joins.read_list(args.list), notes)
-    if args.activities:
-        source = joins.with_activities(source, joins.read_activities(args.activities), notes)
-    if args.activity is not None:
-        source = joins.with_one_activity(source, args.activity)
-    return source
-
-
-def _read(args: argparse.Namespace, notes: Counter[str]) -> Iterator[records.ImageRecord]:
-    format_, _, rest = args.source.partition(":")
-    names = ("figures", *formats.FORMATS)
-    if format_ not in names or not rest:
-        raise UserError(f"--source={args.source}: expected FORMAT:PATH with FORMAT one of {', '.join(names)}")
-    if format_ == "figures":
-        if args.part:
-            raise UserError(f"--part={args.part}: figures are drawn by one machine; leave --part out")
-        return synthetic.write_images(synthetic.parameters(args, rest), args.out / "images")
-    if args.images and not args.images.is_dir():
-        raise UserError(f"--images={args.images}: not a folder")
-    return formats.read(format_, Path(rest), notes, args.images, args.joints, args.confidence)

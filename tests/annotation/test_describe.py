@@ -94,6 +94,8 @@ def test_a_torn_journal_is_said(tmp_path, source, capsys):
         (["--source=figures:first"], "--source=figures:first: expected a whole number, the seed"),
         (["--source=figures:1", "--figures-activities=some"], "figures: activities must be one of"),
         (["--images=nowhere"], "--images=nowhere: not a folder"),
+        (["--dry-run"], "--dry-run: is for --describer=openai only"),
+        (["--max-cost=0"], "--max-cost: is for --describer=openai only"),
         (["--activities=nowhere.csv"], "nowhere.csv: cannot be read as CSV"),
         (["--list=nowhere.txt"], "nowhere.txt: cannot be read as a list of images"),
     ],

@@ -1,11 +1,14 @@
+import asyncio
 import dataclasses
+import errno
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 
-from annotation import files, journal, records
+from annotation import budget, files, journal, records
 from annotation.errors import UserError
 
 GEOMETRY = journal.Describer("geometry", "1", {"detail": "full"})
@@ -122,3 +125,121 @@ def test_two_runs_in_one_directory_are_refused(tmp_path):
         other.kill()
     with files.exclusive(tmp_path):
         pass
+
+
+# ------------------------------------------------------------------------------- what may cost money
+
+OPENAI = journal.Describer("openai", "paper", {"model": "m", "base_url": "http://h/v1", "temperature": 0.5})
+SERVICE = ("http://h/v1", "m")
+RESERVED = {"prompt_tokens": 700, "completion_tokens": 512, "cost": 0.01}
+
+
+def answer(cost=0.004):
+    return {"usage": {"prompt_tokens": 600, "completion_tokens": 200}, "cost": cost}
+
+
+def test_a_request_is_in_the_journal_before_its_outcome(tmp_path):
+    with journal.open_journal(tmp_path) as opened:
+        attempt = opened.intent(OPENAI, "x", "a.jpg", RESERVED)
+        (row,) = journal.read_rows(tmp_path)
+        assert (row["status"], row["attempt"], row["reserved"]) == ("intent", attempt.id, RESERVED)
+        opened.outcome(attempt, "ok", captions=caption("Standing.", "m/paper"), answer=answer())
+    intent, outcome = journal.read_rows(tmp_path)
+    assert outcome["attempt"] == attempt.id
+    assert outcome["key"] == intent["key"] == journal.attempt_key(OPENAI, "x")
+    assert outcome["captions"] == [{"text": "Standing.", "source": "m/paper"}]
+
+
+def test_only_accepted_answers_are_captions_and_done(tmp_path):
+    with journal.open_journal(tmp_path) as opened:
+        for input_, status, fields in (
+            ("a", "ok", {"captions": caption("Good."), "answer": answer()}),
+            ("b", "rejected", {"captions": caption("Bad."), "reasons": ["empty"], "answer": answer()}),
+            ("c", "failed", {"error": "HTTP 500"}),
+            ("d", "unknown", {"error": "cut"}),
+        ):
+            opened.outcome(opened.intent(OPENAI, input_, "a.jpg", RESERVED), status, **fields)
+        opened.intent(OPENAI, "e", "a.jpg", RESERVED)
+    assert set(journal.captions_by_input(tmp_path)) == {"a"}
+    ledger = journal.read_ledger(tmp_path)
+    assert ledger.done == {journal.attempt_key(OPENAI, "a")}
+    assert ledger.refusals == {journal.attempt_key(OPENAI, "b"): 1}
+    assert ledger.counts == {"ok": 1, "rejected": 1, "failed": 1}
+    assert len(ledger.unanswered) == 2
+    usage = ledger.usage[SERVICE]
+    assert (usage.prompt_tokens, usage.completion_tokens) == (1200, 400)
+    assert usage.cost == pytest.approx(0.008)
+    assert usage.reserved_cost == pytest.approx(0.02)
+
+
+def test_tokens_without_a_price_are_counted_when_one_is_known(tmp_path):
+    with journal.open_journal(tmp_path) as opened:
+        free = RESERVED | {"cost": None}
+        opened.outcome(opened.intent(OPENAI, "a", "a.jpg", free), "ok", captions=[], answer=answer(None))
+        opened.intent(OPENAI, "b", "a.jpg", free)
+    ledger = journal.read_ledger(tmp_path)
+    assert budget.committed(ledger, {}) == 0
+    assert budget.committed(ledger, {SERVICE: (1.0, 2.0)}) == pytest.approx((1300 + 2 * 712) / 1e6)
+
+
+def test_what_is_counted_while_writing_is_what_is_counted_when_read_again(tmp_path):
+    with journal.open_journal(tmp_path) as opened:
+        attempt = opened.intent(OPENAI, "a", "a.jpg", RESERVED)
+        opened.outcome(attempt, "failed", error="no", refused={"temperature": "Unsupported"})
+        opened.outcome(opened.intent(OPENAI, "a", "a.jpg", RESERVED), "ok", captions=[], answer=answer())
+        opened.intent(OPENAI, "b", "a.jpg", RESERVED)
+        live = vars(opened.ledger)
+    assert vars(journal.read_ledger(tmp_path)) == live
+    assert live["refused"] == {SERVICE: {"temperature": "Unsupported"}}
+    assert live["took"] == {SERVICE: {"model", "base_url", "temperature"}}
+
+
+def test_one_fsync_serves_all_that_wait(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(journal.os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+
+    async def announce(opened):
+        opened.intent(OPENAI, "x", "a.jpg", RESERVED)
+        size = (tmp_path / journal.JOURNAL).stat().st_size
+        await opened.synced()
+        assert max(synced) >= size
+
+    async def burst(opened):
+        await asyncio.gather(*[announce(opened) for _ in range(50)])
+
+    with journal.open_journal(tmp_path) as opened:
+        asyncio.run(burst(opened))
+        assert 1 <= len(synced) <= 3
+
+
+def test_a_full_disk_keeps_room_for_the_answers_on_their_way_and_takes_no_new_request(tmp_path, monkeypatch):
+    write, room = os.write, [900]
+
+    def limited(file, data):
+        taken = min(len(data), room[0])
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        room[0] -= taken
+        return write(file, data[:taken])
+
+    with journal.open_journal(tmp_path) as opened:
+        opened.keep_spare(5000)
+        first, second = (opened.intent(OPENAI, x, "a.jpg", RESERVED) for x in "ab")
+        monkeypatch.setattr(journal.os, "write", limited)
+        unlink = journal.Path.unlink
+        monkeypatch.setattr(
+            journal.Path, "unlink", lambda path, **k: (room.__setitem__(0, 5000), unlink(path, **k))
+        )
+        opened.outcome(first, "ok", captions=caption("x" * 2000), answer=answer())
+        with pytest.raises(OSError, match="No space left"):
+            opened.intent(OPENAI, "c", "a.jpg", RESERVED)
+        opened.outcome(second, "ok", captions=caption("Second."), answer=answer())
+    rows = list(journal.read_rows(tmp_path))
+    assert [row["status"] for row in rows] == ["intent", "intent", "ok", "ok"]
+    assert not list(tmp_path.glob("*.spare"))
+
+
+def test_a_row_that_lacks_a_field_is_named(tmp_path):
+    (tmp_path / journal.JOURNAL).write_text(json.dumps({"key": "k", "status": "ok"}) + "\n")
+    with pytest.raises(UserError, match=r"journal.jsonl: line 1: a row without 'params'"):
+        journal.read_ledger(tmp_path)
