@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -18,6 +19,7 @@ _OVERHEAD = 16
 _PIECES = re.compile(r"[A-Za-z]+|\d{1,3}|[^\sA-Za-z\d]")
 
 
+@functools.lru_cache(maxsize=16)  # the system message is the same every time
 def estimate_tokens(text: str) -> int:
     """About how many tokens a model makes of `text`: one per word, per three digits and per other mark.
 

@@ -90,8 +90,8 @@ def _center(person: Person) -> list[int]:
         found = [found.get("x"), found.get("y")]
     if isinstance(found, list) and len(found) == 2 and all(isinstance(n, int | float) for n in found):
         return [round(n) for n in found]
-    known = person.joints[person.visibility != schema.MISSING]
-    return [round(n) for n in ((known.min(0) + known.max(0)) / 2).tolist()] if len(known) else [-1, -1]
+    known = [xy for xy, v in zip(person.joints.tolist(), person.visibility.tolist(), strict=True) if v]
+    return [round((min(axis) + max(axis)) / 2) for axis in zip(*known, strict=True)] or [-1, -1]
 
 
 # MPII's scale is the height over 200 px. Over the 17,372 people of its CSV this many torso lengths give

@@ -96,7 +96,8 @@ def plan(settings: list[Settings], records: Iterable[ImageRecord], ledger: journ
             if journal.attempt_key(describer, input_) not in ledger.done
         ]
         if missing:
-            tokens = budget.estimate_tokens(_text(openai_chat.body(settings[0], record)))
+            messages = openai_chat.body(settings[0], record)["messages"]
+            tokens = sum(budget.estimate_tokens(message["content"]) for message in messages)
             for n in missing:
                 calls[n], totals[n], largest[n] = calls[n] + 1, totals[n] + tokens, max(largest[n], tokens)
     return [Plan(*each) for each in zip(settings, calls, totals, largest, strict=True)]
