@@ -3,7 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from annotation import schema
+from annotation import records, schema
+from annotation.__main__ import main
 from annotation.errors import UserError
 from annotation.sources import openpose
 
@@ -110,3 +111,19 @@ def test_photographs_are_needed_and_must_be_told_apart(write_json, photos, tmp_p
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: no .json file in this folder"):
         read(tmp_path / "empty", tmp_path / "empty")
+
+
+def test_the_verb_takes_a_folder_and_its_flags(write_json, tmp_path, photos, capsys):
+    (tmp_path / "json").mkdir()
+    write_json(people(triples(0.2)), "json/a_keypoints.json")
+    command = ["describe", f"--source=openpose:{tmp_path / 'json'}", f"--images={photos}"]
+    command += ["--describer=geometry", "--activity=dancing", f"--out={tmp_path / 'out'}"]
+    assert main(command) == 2
+    assert "no image with a joint" in capsys.readouterr().err
+    assert main([*command, "--confidence=0.1"]) == 0
+    (line,) = (tmp_path / "out" / "records.jsonl").read_text("utf-8").splitlines()
+    record = records.from_json(line, "line")
+    assert (record.image_id, record.width, record.height, record.activity) == ("a.jpg", 101, 201, "dancing")
+    with pytest.raises(SystemExit):
+        main([*command, "--confidence=-1"])
+    assert "'-1' is not a number from 0" in capsys.readouterr().err
