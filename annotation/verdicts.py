@@ -287,7 +287,8 @@ _BENDS = {
     "straight": ((142, 181), (160, 181)),
     "nearly straight": ((128, 181), (150, 181)),
 }
-_EXTENDED = {"arm": ((95, 181), (150, 181)), "leg": ((125, 181), (155, 181))}
+# An arm that reaches out is called extended, bent elbow or not.
+_EXTENDED = {"arm": ((70, 181), (150, 181)), "leg": ((125, 181), (155, 181))}
 
 
 def _bend(body: _Body, side: str, limb: str, says: str) -> Verdict:
