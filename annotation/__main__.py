@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from annotation.errors import UserError
-from annotation.verbs import check_dataset, describe, export, import_captions, pack, stats, view
+from annotation.verbs import batch, check_dataset, describe, export, import_captions, pack, stats, view
 
-VERBS = (check_dataset, describe, import_captions, export, pack, stats, view)
+VERBS = (check_dataset, describe, batch, import_captions, export, pack, stats, view)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,7 +41,7 @@ _NETWORK_PATIENCE, _FIRST_PATIENCE = 30.0, 4.0
 # So many images one after the other without an answer: the service is down, not one request odd.
 _FAILED_IN_A_ROW, _FAILED_AT_FIRST = 20, 3
 # What people put where a server wants any key ("none", "x") is no secret and may occur in a caption.
-_SHORTEST_SECRET = 12
+SHORTEST_SECRET = 12
 # Disk space that is held for each answer on its way.
 _ROW_BYTES = 32 * 1024
 
@@ -383,10 +383,10 @@ class _Run:
 
     def _without_key(self, text: str) -> str:
         """A server may repeat the key that it was sent; it must not reach the journal or the screen."""
-        return text.replace(self._key, "[key]") if len(self._key) >= _SHORTEST_SECRET else text
+        return text.replace(self._key, "[key]") if len(self._key) >= SHORTEST_SECRET else text
 
     def _refused(self, settings: Settings, error: openai.APIStatusError) -> tuple[dict[str, Any], _Result]:
-        status, message = error.status_code, self._without_key(_message(error))
+        status, message = error.status_code, self._without_key(said_by(error))
         self._last_error = f"HTTP {status}: {message}"
         fields = {"status": journal.FAILED, "error": self._last_error}
         if stop := self._reason_to_stop(settings, error, message):
@@ -491,7 +491,7 @@ def _retry_after(headers: httpx2.Headers) -> float | None:
     return None
 
 
-def _message(error: openai.APIStatusError) -> str:
+def said_by(error: openai.APIStatusError) -> str:
     body = error.body
     message = body.get("message") if isinstance(body, dict) else None
     return " ".join(str(message or error.response.text).split())[:300]

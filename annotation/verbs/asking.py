@@ -14,6 +14,8 @@ from annotation.describers.openai_chat import Settings
 from annotation.errors import UserError
 from annotation.verbs.arguments import positive
 
+WHAT_LEAVES = "joints and activities (no pixels, names or paths)"
+
 
 def add_model_arguments(group: argparse._ArgumentGroup) -> None:
     """What shapes the answers."""
@@ -41,15 +43,19 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_sending_arguments(group: argparse._ArgumentGroup) -> None:
-    """How fast and for how much, one request at a time."""
+def add_spending_arguments(group: argparse._ArgumentGroup) -> None:
+    """For how much."""
     group.add_argument("--dry-run", action="store_true", help="say what it would take and send nothing")
     group.add_argument(
-        "--max-cost", type=_amount, metavar="USD", help="the most that this journal may cost, over all runs"
+        "--max-cost", type=amount, metavar="USD", help="the most that this journal may cost, over all runs"
     )
     group.add_argument(
         "--attempts", type=positive, default=3, metavar="N", help="paid answers per caption (default 3)"
     )
+
+
+def add_sending_arguments(group: argparse._ArgumentGroup) -> None:
+    """How fast, one request at a time."""
     group.add_argument(
         "--concurrency", type=positive, default=64, metavar="N", help="requests out at once (64)"
     )
@@ -58,7 +64,7 @@ def add_sending_arguments(group: argparse._ArgumentGroup) -> None:
             f"--{name}-per-minute", type=positive, metavar="N", help="default: what the service's answers say"
         )
     group.add_argument(
-        "--timeout", type=_amount, default=120.0, metavar="SECONDS", help="for one answer (default 120)"
+        "--timeout", type=amount, default=120.0, metavar="SECONDS", help="for one answer (default 120)"
     )
 
 
@@ -77,7 +83,7 @@ def settings(args: argparse.Namespace) -> list[Settings]:
     found = []
     for model in dict.fromkeys(args.model):
         if end := models.refuse_retired(model, base_url):
-            _say(f"{model} will be retired on {end}")
+            say(f"{model} will be retired on {end}")
         price = args.price or models.price(model, base_url)
         found += [
             Settings(model, args.prompt, base_url, sampling, wording, price)
@@ -90,19 +96,12 @@ def ask(args: argparse.Namespace, settings: list[Settings], out: Path, notes: Co
     """Plan, say what it takes, and unless --dry-run ask for what the journal of `out` lacks."""
     from annotation.describers import openai_run  # the client takes a second to import
 
-    unpriced = sorted({one.model for one in settings if one.price is None})
-    if args.max_cost is not None and unpriced:
-        raise UserError(f"--max-cost: the price of {unpriced[0]} is not known; give --price=IN,OUT")
+    refuse_unpriced(args, settings)
     openai_run.key(settings[0].base_url)
     with journal.open_journal(out) as opened:
-        notes["bytes of a torn last line, dropped from the journal"] += opened.dropped_bytes
-        plans = openai_run.plan(settings, journal.read_records(out), opened.ledger)
-        for plan in plans:
-            _say(_expectation(plan))
-        _say_what_is_there(opened.ledger, {(one.base_url, one.model): one.price for one in settings})
-        what = "joints and activities (no pixels, names or paths)"
-        _say(f"{'a real run sends' if args.dry_run else 'sending'} {what} to {settings[0].base_url}")
-        if args.dry_run or not any(plan.calls for plan in plans):
+        plans = plan(settings, opened, out, notes)
+        say(f"{'a real run sends' if args.dry_run else 'sending'} {WHAT_LEAVES} to {settings[0].base_url}")
+        if args.dry_run or not any(one.calls for one in plans):
             return
         options = openai_run.Options(
             concurrency=args.concurrency,
@@ -112,14 +111,39 @@ def ask(args: argparse.Namespace, settings: list[Settings], out: Path, notes: Co
             attempts=args.attempts,
             timeout=args.timeout,
         )
-        before = _totals(opened.ledger)
+        before = totals(opened.ledger)
         try:
-            openai_run.run(plans, lambda: journal.read_records(out), opened, options, notes, _say)
+            openai_run.run(plans, lambda: journal.read_records(out), opened, options, notes, say)
         finally:
-            _say(_summary(before, _totals(opened.ledger)))
+            say(summary(before, totals(opened.ledger)))
 
 
-def _say(sentence: str) -> None:
+def refuse_unpriced(args: argparse.Namespace, settings: list[Settings]) -> None:
+    """A limit of money needs prices."""
+    unpriced = sorted({one.model for one in settings if one.price is None})
+    if args.max_cost is not None and unpriced:
+        raise UserError(f"--max-cost: the price of {unpriced[0]} is not known; give --price=IN,OUT")
+
+
+def plan(settings: list[Settings], opened: journal.Journal, out: Path, notes: Counter[str]) -> list:
+    """Count what the journal lacks, and say what that takes: one `openai_run.Plan` per settings.
+
+    What is out in a batch counts as there, for the rest of this run: it will come, and is not bought twice.
+    """
+    from annotation.describers import openai_batch, openai_run
+
+    notes["bytes of a torn last line, dropped from the journal"] += opened.dropped_bytes
+    if waiting := openai_batch.waiting(out):
+        opened.ledger.done.update(waiting.values())
+        say(f"{len(waiting)} requests are out in batches; `annotate batch collect --out={out}` gets them")
+    plans = openai_run.plan(settings, journal.read_records(out), opened.ledger)
+    for one in plans:
+        say(_expectation(one))
+    _say_what_is_there(opened.ledger, {(one.base_url, one.model): one.price for one in settings})
+    return plans
+
+
+def say(sentence: str) -> None:
     print(sentence, file=sys.stderr)
 
 
@@ -143,14 +167,14 @@ def _say_what_is_there(ledger: journal.Ledger, prices: dict[budget.Service, budg
         return
     spent = budget.dollars(budget.committed(ledger, prices))
     unanswered = len(ledger.unanswered)
-    _say(f"the journal has cost {spent}, with {unanswered} requests without an answer counted in full")
+    say(f"the journal has cost {spent}, with {unanswered} requests without an answer counted in full")
     for service, usage in ledger.usage.items():
         if usage.unpriced_prompt and not prices.get(service):
             tokens = usage.unpriced_prompt + usage.unpriced_completion
-            _say(f"  without {tokens} tokens of {service[1]}, whose price is not known")
+            say(f"  without {tokens} tokens of {service[1]}, whose price is not known")
 
 
-def _totals(ledger: journal.Ledger) -> Counter[str]:
+def totals(ledger: journal.Ledger) -> Counter[str]:
     total = Counter(ledger.counts)
     total["unknown"] = len(ledger.unanswered)
     for usage in ledger.usage.values():
@@ -161,7 +185,7 @@ def _totals(ledger: journal.Ledger) -> Counter[str]:
     return total
 
 
-def _summary(before: Counter[str], after: Counter[str]) -> str:
+def summary(before: Counter[str], after: Counter[str]) -> str:
     new = Counter({name: max(0, after[name] - before[name]) for name in after})
     return (
         f"{new['ok']} accepted, {new['rejected']} rejected, {new['failed']} failed, "
@@ -184,17 +208,17 @@ def _base_url(text: str) -> str:
 
 
 def _price(text: str) -> budget.Price:
-    prices = [_amount(part) for part in text.split(",")]
+    prices = [amount(part) for part in text.split(",")]
     if len(prices) != 2:
         raise argparse.ArgumentTypeError(f"{text!r} is not two numbers, such as 0.4,1.6")
     return prices[0], prices[1]
 
 
-def _amount(text: str) -> float:
+def amount(text: str) -> float:
     try:
-        amount = float(text)
+        value = float(text)
     except ValueError:
-        amount = -1.0
-    if not 0 <= amount < 1e9:
+        value = -1.0
+    if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
-    return amount
+    return value

@@ -61,7 +61,9 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the journal lives")
     asking.add_model_arguments(parser.add_argument_group("a language model (openai)"))
-    asking.add_sending_arguments(parser.add_argument_group("how it is asked (openai)"))
+    sending = parser.add_argument_group("how it is asked (openai)")
+    asking.add_spending_arguments(sending)
+    asking.add_sending_arguments(sending)
     source.add_figures_arguments(parser)
 
 
