@@ -185,6 +185,32 @@ def test_all_four_models_are_taken_over(tmp_path, release, import_):
     assert (tmp_path / "journals" / "train" / "journal.jsonl").read_bytes() == before
 
 
+def test_pack_stores_what_was_taken_over(tmp_path, release, import_, photo, read_shard):
+    import_(release(all_four({"train": [row(f"{n}.jpg", seed=n, people=n + 1) for n in range(3)]})))
+    (tmp_path / "photos").mkdir()
+    for n in range(3):
+        (tmp_path / "photos" / f"{n}.jpg").write_bytes(photo())
+    flags = [
+        f"--images={tmp_path / 'photos'}",
+        "--split=train",
+        "--size=original",
+        f"--out={tmp_path / 'out'}",
+    ]
+    assert cli.main(["pack", f"--journal={tmp_path / 'journals' / 'train'}", *flags]) == 0
+    examples = read_shard(next((tmp_path / "out").glob("*.tfrecord-*")))
+    assert len(examples) == 3
+    for example in examples:
+        image = example[schema.IMAGE_ID][0].decode()
+        assert [text.decode() for text in example[schema.CAPTION_SOURCES]] == list(FOLDERS.values())
+        assert example[schema.CAPTIONS][0].decode() == f"gpt-3.5-turbo-0301 on {image}."
+        given = row(image, seed=int(image[0]), people=int(image[0]) + 1)
+        joints = np.reshape(example[schema.JOINTS], (-1, 16, 2))
+        assert len(joints) == given["count"]
+        np.testing.assert_allclose(
+            joints[:, 0], [np.array(p["kpts"][0]) - 1 for p in given["people"]], rtol=1e-6
+        )
+
+
 def test_some_models_by_either_name(tmp_path, release, import_):
     folder = release(all_four({"train": [row()]}))
     for name in ("llama-2-70b-chat", "llama-2-70b-chat-hf"):
