@@ -83,10 +83,10 @@ def _serve(source, host: str, port: int) -> None:
     from annotation.viewer.catalogue import Catalogue
     from annotation.viewer.server import Server, Viewer
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no process and no folder behind
     with Server(host, port) as server, contextlib.closing(Catalogue(source)) as catalogue:
         server.viewer = Viewer(source, catalogue)
         name = f"[{host}]" if ":" in host else host
         print(f"{len(source):,} images at http://{name}:{server.server_port}/ (Ctrl-C ends)", file=sys.stderr)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no process and no folder behind
         with verdicts.in_background(source, catalogue.path), contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

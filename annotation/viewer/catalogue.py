@@ -14,14 +14,15 @@ from tqdm import tqdm
 from annotation.viewer.entries import OK, Entry
 
 _TABLES = """
-CREATE TABLE images (number INTEGER PRIMARY KEY, activity TEXT, people INTEGER, text TEXT);
+CREATE TABLE images (number INTEGER PRIMARY KEY, activity TEXT, people INTEGER);
+CREATE TABLE texts (number INTEGER PRIMARY KEY, text TEXT);
 CREATE TABLE answers (number INTEGER, position INTEGER, source TEXT, status TEXT, verdict TEXT);
 """
 _INDICES = """
 CREATE INDEX answers_by_image ON answers (number);
 CREATE INDEX images_by_activity ON images (activity);
 CREATE INDEX images_by_people ON images (people);
-CREATE INDEX answers_by_verdict ON answers (verdict);
+CREATE INDEX answers_by_verdict ON answers (verdict, number);
 """
 # What the validators of today say of an answer. Their work takes longer than all the rest, so it is done in
 # the background by `verdicts`.
@@ -98,11 +99,12 @@ class Catalogue:
         with connection(self.path) as database:
             return [database.execute(query, (n, OK, OBJECTED)).fetchone()[0] for n in numbers]
 
-    def unchecked(self) -> int:
-        """How many answers the validators have not seen yet."""
+    def checked(self) -> int:
+        """How many images, from the first on, the validators have seen."""
+        query = "SELECT min(number) FROM answers WHERE verdict = ?"
         with connection(self.path) as database:
-            query = "SELECT count(*) FROM answers WHERE verdict = ?"
-            return database.execute(query, (UNCHECKED,)).fetchone()[0]
+            first = database.execute(query, (UNCHECKED,)).fetchone()[0]
+        return self.count if first is None else first
 
 
 @contextlib.contextmanager
@@ -118,9 +120,9 @@ def _insert(database: sqlite3.Connection, number: int, entry: Entry) -> None:
     current = [(n, answer) for n, answer in enumerate(entry.answers) if answer.current]
     texts = (record.image_id, record.activity, record.category, *(a.text for _, a in current if a.text))
     database.execute(
-        "INSERT INTO images VALUES (?, ?, ?, ?)",
-        (number, _clean(record.activity), len(record.people), _clean("\n".join(texts).casefold())),
+        "INSERT INTO images VALUES (?, ?, ?)", (number, _clean(record.activity), len(record.people))
     )
+    database.execute("INSERT INTO texts VALUES (?, ?)", (number, _clean("\n".join(texts).casefold())))
     database.executemany(
         "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
         [
@@ -147,10 +149,12 @@ def _choices(database: sqlite3.Connection, table: str, column: str) -> list[tupl
 
 def _conditions(filters: Filters) -> tuple[str, list[str]]:
     """The filters as SQL with a ? for each of the values."""
-    conditions, values = ["1"], []
+    conditions, words, values = ["1"], [], []
     for word in _clean(filters.text).casefold().split():
-        conditions.append("instr(text, ?)")
+        words.append("instr(text, ?)")
         values.append(word)
+    if words:
+        conditions.append(f"number IN (SELECT number FROM texts WHERE {' AND '.join(words)})")
     if filters.activity:
         conditions.append("activity = ?")
         values.append(_clean(filters.activity))

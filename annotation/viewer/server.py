@@ -58,7 +58,7 @@ class Viewer:
         found = self._catalogue.find(filters)
         numbers = found[page * views.PER_PAGE :][: views.PER_PAGE]
         images = [views.shown(self._source, number) for number in numbers]
-        unchecked = self._catalogue.unchecked()
+        checked, count = self._catalogue.checked(), self._catalogue.count
         return views.list_page(
             self._source.name,
             list(zip(images, self._catalogue.objected(numbers), strict=True)),
@@ -66,7 +66,7 @@ class Viewer:
             page,
             _links(filters),
             views.filter_form(filters, self._catalogue.choices),
-            f"validators have {unchecked:,} captions to go" if unchecked else "",
+            f"the validators have seen {checked:,} of {count:,} images" if checked < count else "",
         )
 
     def record(self, filters: Filters, number: int) -> Document:
