@@ -188,7 +188,6 @@ _PREPOSITIONS = {
 # fmt: on
 _AT = re.compile(r"\b(?:at|to)(?: about| around| roughly)?(?: the| their)? $")
 _GOES_ON = re.compile(r",? (?:which|that) ")
-_TWO_WORDS = re.compile(r"(?:\w+ ){0,2}$")
 _TO_OBJECT = re.compile(r"^ ?(?:(?:the|their|its|level of|height of|that of|person's|respective|same) )*$")
 _IN_LIST = re.compile(r"^(?:,? and|,| as well as)(?: the| their)? $")
 _TO_NEXT = re.compile(r"^ (?:the |their |its |an? )?$")
@@ -336,8 +335,9 @@ class _SentenceReader:
             and self.sentence.startswith(" above", item.end())
         ):
             return  # how high, the relation says
-        adverbs = _TWO_WORDS.search(self.sentence[max(0, item.start() - 30) : item.start()])[0]
-        words = adverbs + item[0]
+        before = self.sentence[max(0, item.start() - 30) : item.start()]
+        adverbs = before.rpartition(",")[2].split()[-2:]
+        words = " ".join((*adverbs, item[0]))
         if kind == "bent":
             self._claim(part, _how_bent(words), None, item)
         elif kind == "straight" and re.search(r"almost|near|most|fair|relative|somewhat|quite|slight", words):
