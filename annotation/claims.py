@@ -351,7 +351,8 @@ class _SentenceReader:
             clause = clause.rpartition(mark)[2]
         is_taken_back = _NOT_SAID.search(clause + item[0]) or self.sentence.startswith(" or ", item.end())
         if not is_taken_back:
-            words = " ".join(word for word in (*part, says, *(than or ())) if word)
+            name = part.name if part.side != BOTH else "feet" if part.name == "foot" else f"{part.name}s"
+            words = " ".join(word for word in (part.side, name, says, *(than or ())) if word)
             claim = Claim(self.person, part, says, than, words)
             if claim not in self._claims:
                 self._claims.append(claim)
