@@ -22,6 +22,7 @@ _INDICES = """
 CREATE INDEX answers_by_image ON answers (number);
 CREATE INDEX images_by_activity ON images (activity);
 CREATE INDEX images_by_people ON images (people);
+CREATE INDEX answers_by_source ON answers (source, status, verdict, number);
 CREATE INDEX answers_by_verdict ON answers (verdict, number);
 """
 # What the validators of today say of an answer. Their work takes longer than all the rest, so it is done in

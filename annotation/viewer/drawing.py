@@ -104,7 +104,8 @@ def sketch(record: ImageRecord, *below: Markup) -> Markup:
                 (x1, y1), (x2, y2) = points[a], points[b]
                 moves[_side(a, b)].append(f"M{x1:.0f} {y1:.0f}L{x2:.0f} {y2:.0f}")
     paths = [element("path", d="".join(strokes), class_=side) for side, strokes in moves.items()]
-    return _svg(record, max(frame(record)) / 140, *below, *paths)
+    width, height = frame(record)
+    return _svg(record, max(width / 135, height / 84), *below, *paths)  # two pixels in a card of the list
 
 
 def _svg(record: ImageRecord, unit: float, *layers: Markup) -> Markup:
