@@ -38,16 +38,21 @@ class PromptTokens:
 
     def __init__(self) -> None:
         self._per_byte = 0.0
+        self._largest = 0
 
     def at_most(self, text: str) -> int:
-        """No tokenizer makes more than one token of a byte. What was seen, and a tenth, is nearer."""
+        """As many per byte as were ever seen, and a tenth; one per byte of what is longer than any seen.
+
+        No tokenizer makes more than one token of a byte. The joints of more people make a prompt denser.
+        """
         size = len(text.encode())
-        return (
-            min(size, round(1.1 * self._per_byte * size)) + _OVERHEAD if self._per_byte else size + _OVERHEAD
-        )
+        familiar = min(size, self._largest)
+        return min(size, round(1.1 * self._per_byte * familiar) + size - familiar) + _OVERHEAD
 
     def learn(self, text: str, tokens: int) -> None:
-        self._per_byte = max(self._per_byte, tokens / len(text.encode()))
+        size = len(text.encode())
+        self._per_byte = max(self._per_byte, tokens / size)
+        self._largest = max(self._largest, size)
 
 
 def committed(ledger: Ledger, prices: Mapping[Service, Price | None]) -> float:

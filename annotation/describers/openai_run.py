@@ -131,9 +131,12 @@ def without_refused(settings: Settings, ledger: journal.Ledger) -> Settings:
 
 @dataclasses.dataclass(frozen=True)
 class _Result:
-    """What became of one request. pause: seconds before the next try, where a try makes sense."""
+    """What became of one request. paid: or perhaps. retry: it brought nothing that could be read.
 
-    paid: bool  # or perhaps paid
+    pause: seconds before the next try, as the service says.
+    """
+
+    paid: bool
     retry: bool = False
     pause: float | None = None
 
@@ -244,7 +247,7 @@ class _Run:
             await self._until_described(record, input_)
 
     async def _until_described(self, record: ImageRecord, input_: str) -> None:
-        paid = tries = 0
+        unknown = tries = 0
         try:
             while not self.stop:
                 key = journal.attempt_key(self._settings.describer(), input_)
@@ -252,13 +255,13 @@ class _Run:
                 if key in ledger.done:
                     self._notes["captions accepted"] += 1
                     return
-                if max(paid, ledger.refusals[key]) >= self._options.attempts:
+                if ledger.refusals[key] + unknown >= self._options.attempts:
                     self._notes[f"images given up after {self._options.attempts} answers (--attempts)"] += 1
                     return
                 result = await self._ask(record, input_)
                 if result is None:
                     return
-                paid += result.paid
+                unknown += result.paid and result.retry
                 if not result.paid and not self.stop:
                     tries += 1
                     if not result.retry or tries > RETRIES:
