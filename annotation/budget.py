@@ -36,23 +36,27 @@ def cost(price: Price | None, prompt_tokens: float, completion_tokens: float) ->
 class PromptTokens:
     """The most tokens that a prompt can have, closer after the first answers have told their usage."""
 
+    _STEP = 256  # bytes; prompts of nearly one length are alike
+
     def __init__(self) -> None:
-        self._per_byte = 0.0
-        self._largest = 0
+        self._per_byte: dict[int, float] = {}  # length in steps → most tokens per byte
 
     def at_most(self, text: str) -> int:
-        """As many per byte as were ever seen, and a tenth; one per byte of what is longer than any seen.
+        """What prompts of this length had, and a tenth; of a longer one, one more for each byte it is longer.
 
         No tokenizer makes more than one token of a byte. The joints of more people make a prompt denser.
         """
         size = len(text.encode())
-        familiar = min(size, self._largest)
-        return min(size, round(1.1 * self._per_byte * familiar) + size - familiar) + _OVERHEAD
+        step = max((step for step in self._per_byte if step <= size // self._STEP), default=None)
+        if step is None:
+            return size + _OVERHEAD
+        familiar = min(size, (step + 1) * self._STEP)
+        return min(size, round(1.1 * self._per_byte[step] * familiar) + size - familiar) + _OVERHEAD
 
     def learn(self, text: str, tokens: int) -> None:
         size = len(text.encode())
-        self._per_byte = max(self._per_byte, tokens / size)
-        self._largest = max(self._largest, size)
+        step = size // self._STEP
+        self._per_byte[step] = max(self._per_byte.get(step, 0.0), tokens / size)
 
 
 def committed(ledger: Ledger, prices: Mapping[Service, Price | None]) -> float:
