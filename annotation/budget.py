@@ -39,7 +39,8 @@ class PromptTokens:
     _STEP = 256  # bytes; prompts of nearly one length are alike
 
     def __init__(self) -> None:
-        self._per_byte: dict[int, float] = {}  # length in steps → most tokens per byte
+        # length in steps → the most tokens per byte, and the longest prompt, that it has had
+        self._seen: dict[int, tuple[float, int]] = {}
 
     def at_most(self, text: str) -> int:
         """What prompts of this length had, and a tenth; of a longer one, one more for each byte it is longer.
@@ -47,16 +48,15 @@ class PromptTokens:
         No tokenizer makes more than one token of a byte. The joints of more people make a prompt denser.
         """
         size = len(text.encode())
-        step = max((step for step in self._per_byte if step <= size // self._STEP), default=None)
-        if step is None:
-            return size + _OVERHEAD
-        familiar = min(size, (step + 1) * self._STEP)
-        return min(size, round(1.1 * self._per_byte[step] * familiar) + size - familiar) + _OVERHEAD
+        step = max((step for step in self._seen if step <= size // self._STEP), default=None)
+        per_byte, longest = (0.0, 0) if step is None else self._seen[step]
+        familiar = min(size, longest)
+        return min(size, round(1.1 * per_byte * familiar) + size - familiar) + _OVERHEAD
 
     def learn(self, text: str, tokens: int) -> None:
         size = len(text.encode())
-        step = size // self._STEP
-        self._per_byte[step] = max(self._per_byte.get(step, 0.0), tokens / size)
+        per_byte, longest = self._seen.get(size // self._STEP, (0.0, 0))
+        self._seen[size // self._STEP] = max(per_byte, tokens / size), max(longest, size)
 
 
 def committed(ledger: Ledger, prices: Mapping[Service, Price | None]) -> float:
