@@ -18,10 +18,17 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
         owner/name@revision of the Hugging Face hub.
   ./launch.sh export --workdir=DIR [--step=N] --out=DIR
         A checkpoint as a model for transformers and open_clip.
-  ./launch.sh annotate describe --source=FORMAT:PATH --out=DIR …
-        Keypoints and activities to pose descriptions (see: ./launch.sh annotate describe --help).
+  ./launch.sh annotate describe --source=FORMAT:PATH --describer=geometry|openai --out=DIR …
+        Keypoints and activities to pose descriptions, offline or by a language model.
+  ./launch.sh annotate batch submit|collect …
+        The same by the files of a batch service, at half the price.
+  ./launch.sh annotate import-captions --from=DIR --out=DIR
+        The released MPII Pose Descriptions, without paying.
   ./launch.sh annotate pack --journal=DIR --split=NAME --out=DIR …
         Photos, keypoints and descriptions to TFRecord shards.
+  ./launch.sh annotate view|stats|export|check-dataset …
+        Look at descriptions in a browser, measure them, publish them, count data sets.
+        Every verb of annotate has its own --help; docs/annotating.md tells the rest.
   ./launch.sh test [--slow] [PYTEST ARGUMENTS]
         The test suite; --slow adds the tests that take longer.
   ./launch.sh lint
