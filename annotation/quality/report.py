@@ -179,9 +179,9 @@ def _summary(group: Group) -> dict[str, Any]:
     return {
         "captions": len(words),
         "answers_without_caption": dict(sorted(group.without.items())),
-        "rejected_when_asked": dict(group.rejected.most_common()),
+        "rejected_when_asked": _by_frequency(group.rejected),
         "captions_refused_today": int(columns["refused"].sum()),
-        "refused_today": dict(group.refused.most_common()),
+        "refused_today": _by_frequency(group.refused),
         "words": _spread(words),
         "sentences": _spread(columns["sentences"]),
         "flesch_kincaid_grade": _spread(columns["grade"]),
@@ -202,6 +202,11 @@ def _summary(group: Group) -> dict[str, Any]:
         },
         "left_and_right": {"left": left, "right": right, "left_share": _ratio(left, left + right)},
     }
+
+
+def _by_frequency(counts: Counter[str]) -> dict[str, int]:
+    """The most frequent first, in the same order every time."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _spread(values: np.ndarray) -> dict[str, float | None]:
