@@ -25,9 +25,9 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from annotation import budget, files, journal, records
 from annotation.describers import openai_chat
@@ -40,6 +40,8 @@ ENDPOINT = "/v1/chat/completions"
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
 
 _REGISTER = "batches.jsonl"
+
+_Kept = TypeVar("_Kept")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,30 +106,29 @@ def note(out: Path, name: str, **fields: Any) -> None:
 def waiting(out: Path) -> dict[str, str]:
     """Attempt → key of the requests of open parts that have no outcome yet."""
     names = {part.name for part in read_parts(out) if not part.collected}
-    return {row["attempt"]: row["key"] for row in _without_outcome(out, names)} if names else {}
+    return _without_outcome(out, names, lambda row: row["key"])
 
 
 def settle_unsent(opened: journal.Journal, out: Path) -> int:
     """Mark requests whose part was never finished, since a run was killed, as failed; returns how many."""
-    unsent = {reserved["batch"] for reserved in opened.ledger.unanswered.values() if "batch" in reserved}
-    unsent -= {part.name for part in read_parts(out)}
-    rows = list(_without_outcome(out, unsent)) if unsent else []
-    for row in rows:
+    named = {reserved["batch"] for reserved in opened.ledger.unanswered.values() if "batch" in reserved}
+    unsent = _without_outcome(out, named - {part.name for part in read_parts(out)}, lambda row: row)
+    for row in unsent.values():
         describer = journal.Describer(row["describer"], row["version"], row["params"])
         attempt = journal.Attempt(row["attempt"], describer, row["input"], row["image_id"])
         opened.outcome(attempt, journal.FAILED, error="never sent: the run ended before its file was written")
-    return len(rows)
+    return len(unsent)
 
 
-def _without_outcome(out: Path, names: set[str]) -> Iterable[dict[str, Any]]:
-    """The intents of the requests of some parts about which nothing else is in the journal."""
-    found: dict[str, dict[str, Any]] = {}
-    for row in journal.read_rows(out):
+def _without_outcome(out: Path, names: set[str], keep: Callable[[dict[str, Any]], _Kept]) -> dict[str, _Kept]:
+    """Attempt → what to keep of its intent, for requests of some parts about which nothing else is known."""
+    found: dict[str, _Kept] = {}
+    for row in journal.read_rows(out) if names else ():
         if row["status"] != journal.INTENT:
             found.pop(row.get("attempt"), None)
         elif row["reserved"].get("batch") in names:
-            found[row["attempt"]] = row
-    return found.values()
+            found[row["attempt"]] = keep(row)
+    return found
 
 
 # -------------------------------------------------------------------------------------------- writing

@@ -170,11 +170,16 @@ def _unsent(out: Path, base_url: str) -> Iterator[Part]:
 
 def _send(service, out: Path, part: Part) -> None:
     """Upload and create what has no id yet, and keep each id at once."""
+    from annotation.describers import batch_service
+
     may_exist = part.file is not None
-    if part.file is None:
-        part = dataclasses.replace(part, file=service.upload(openai_batch.path(out, part.name)))
-        openai_batch.note(out, part.name, file=part.file)
-    batch = service.create(part, look_first=may_exist)
+    try:
+        if part.file is None:
+            part = dataclasses.replace(part, file=service.upload(openai_batch.path(out, part.name)))
+            openai_batch.note(out, part.name, file=part.file)
+        batch = service.create(part, look_first=may_exist)
+    except batch_service.Gone as error:
+        raise UserError(f"{error}; a server without a batch API is served by submit --files-only") from None
     openai_batch.note(out, part.name, batch=batch)
     say(f"{part.name}: {part.requests} requests of {part.settings.model} in {batch}")
 
@@ -229,27 +234,36 @@ def collect(args: argparse.Namespace) -> None:
             raise UserError(f"--results={path}: not a file")
     states: dict[str, str] = {}
     while True:
-        with files.exclusive(args.out), journal.open_journal(args.out) as opened:
-            before = asking.totals(opened.ledger)
-            openai_batch.settle_unsent(opened, args.out)
-            parts = [part for part in openai_batch.read_parts(args.out) if not part.collected]
-            if args.results:
-                _from_files(args, opened, parts)
-            elif args.give_up:
-                _give_up(args.out, opened, parts)
-            else:
-                _from_services(args, opened, [part for part in parts if part.batch], states)
-            out_there = [
-                part for part in openai_batch.read_parts(args.out) if part.batch and not part.collected
-            ]
-            waits = args.wait and out_there
-            after = asking.totals(opened.ledger)
-            if after != before or not waits:
-                say(asking.summary(before, after))
-            if not waits:
-                _say_next(args.out, opened)
+        try:
+            if not _look(args, states):
                 return
+        except files.Busy:
+            if not args.wait:
+                raise
         time.sleep(args.poll)  # with the journal free for others
+
+
+def _look(args: argparse.Namespace, states: dict[str, str]) -> bool:
+    """Take over all answers that are there; whether there is something to wait for."""
+    with files.exclusive(args.out), journal.open_journal(args.out) as opened:
+        before = asking.totals(opened.ledger)
+        openai_batch.settle_unsent(opened, args.out)
+        parts = [part for part in openai_batch.read_parts(args.out) if not part.collected]
+        if args.results:
+            _from_files(args, opened, parts)
+        elif args.give_up:
+            _give_up(args.out, opened, parts)
+        else:
+            _from_services(args, opened, [part for part in parts if part.batch], states)
+        waits = args.wait and any(
+            part.batch and not part.collected for part in openai_batch.read_parts(args.out)
+        )
+        after = asking.totals(opened.ledger)
+        if after != before or not waits:
+            say(asking.summary(before, after))
+        if not waits:
+            _say_next(args.out, opened)
+        return waits
 
 
 def _from_services(
@@ -303,7 +317,7 @@ def _take_over(out: Path, opened: journal.Journal, part: Part, batch: dict[str, 
     requests = openai_batch.OpenRequests(out, [part])
     found = _harvest(requests, opened, paths, part.requests)
     lost = max(found.unreadable, _counts(batch)["completed"] - found.delivered)
-    error = f"no answer came; the batch is {batch['status']}{_why(batch)}"
+    error = f"no answer came; the batch ended as {batch['status']}{_why(batch)}"
     _close(out, opened, requests, part, error, lost)
 
 
@@ -390,7 +404,10 @@ def _say_next(out: Path, opened: journal.Journal) -> None:
     batches = [part for part in parts if part.batch]
     unsent = len(parts) - len(by_hand) - len(batches)
     if batches:
-        say(f"{len(batches)} batches are out; next: annotate batch collect --out={out} --wait")
+        reserved = asking.totals(opened.ledger)["reserved"]
+        most = f"; what has no answer may cost {budget.dollars(reserved)} at most" if reserved else ""
+        say(f"{len(batches)} batches are out{most}")
+        say(f"next: annotate batch collect --out={out} --wait")
     if by_hand:
         names = ", ".join(by_hand[:3]) + ", …" * (len(by_hand) > 3)
         say(
