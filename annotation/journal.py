@@ -21,6 +21,7 @@ Asking a service may cost money, so each time leaves two rows that share a uniqu
 disk before the request is sent:
 
     "intent"    reserved  {"prompt_tokens", "completion_tokens", "cost"}: the most that it may cost
+                and "batch", the part that it goes out in, where it is asked by the file (`openai_batch`)
 
 and then, as soon as it is known, what became of it:
 
