@@ -24,7 +24,11 @@ from focusclip_jax.models.vit import ImageShape
 from focusclip_jax.weights.load import load_clip, resize_grid
 
 # A step of SGD at the paper's rate changes parameters by up to 1e-4, so theirs must be held closer.
-LIMITS = {"parameters after step one": 5e-7, "parameters after step two": 5e-7}
+LIMITS = {
+    "parameters after step one": 5e-7,
+    "parameters after step two": 5e-7,
+    "gradient of α": 1e-4,  # 1e-6 with jax 0.10 and 2e-5 with 0.12, which round differently
+}
 
 
 @pytest.mark.parametrize("family", parity.FAMILIES)
