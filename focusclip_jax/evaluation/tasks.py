@@ -5,8 +5,11 @@ several prompts of one class are averaged (`zero_shot.class_embeddings`).
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from focusclip_jax.errors import UserError
+
+PromptSet = tuple[tuple[str, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,10 +17,16 @@ class Task:
     """One zero-shot classification task.
 
     dataset: the folder below the data directory, and the reader of that name.
-    kind: "activity", "age" or "emotion"; the macro-average is taken over kinds.
-    prompts: for each class, in the order of `classes`, one or more texts.
+    kind: "activity", "age", "emotion" or "race"; the macro-average is taken over kinds.
+    prompts: for each class, in the order of `classes`, one or more texts: what is asked.
     k: an answer counts as right if the label is among the k most similar classes.
     synthetic: the images are drawn, not photographed; the results table says so.
+    prompt_sets: by version, what `with_prompts` can ask instead; "paper" has the paper's single prompts.
+    prompt_set: which of them `prompts` is.
+    several: an image has several labels, so those of an `EvaluationSet` are tuples of class names, and the
+        score is mean average precision; k is not used.
+    opt_in: evaluated only if it is asked for by name.
+    terms: what must be read beside a result of this task; "" where nothing must.
     """
 
     name: str
@@ -29,12 +38,45 @@ class Task:
     split: str
     source: str
     synthetic: bool = False
+    prompt_sets: Mapping[str, PromptSet] = dataclasses.field(default_factory=dict)
+    prompt_set: str = "paper"
+    several: bool = False
+    opt_in: bool = False
+    terms: str = ""
 
     def __post_init__(self):
-        if len(self.prompts) != len(self.classes) or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"task {self.name}: expected distinct classes, each with its prompts")
-        if not all(self.prompts):
-            raise ValueError(f"task {self.name}: a class has no prompt")
+        for prompts in (self.prompts, *self.prompt_sets.values()):
+            if len(prompts) != len(self.classes) or len(set(self.classes)) != len(self.classes):
+                raise ValueError(f"task {self.name}: expected distinct classes, each with its prompts")
+            if not all(prompts):
+                raise ValueError(f"task {self.name}: a class has no prompt")
+
+
+def article(word: str) -> str:
+    """ "a" or "an", by the first letter."""
+    return "an" if word[0].lower() in "aeiou" else "a"
+
+
+def with_prompts(task: Task, version: str) -> Task:
+    """The task asked by another set of prompts. Raises `UserError` naming the versions that the task has."""
+    if version not in task.prompt_sets:
+        raise UserError(
+            f"{task.name} has no prompts named {version!r}; expected one of {', '.join(task.prompt_sets)}"
+        )
+    return dataclasses.replace(task, prompts=task.prompt_sets[version], prompt_set=version)
+
+
+def _sets(paper: PromptSet, ensemble: PromptSet) -> dict:
+    """The fields of a task that is asked by the paper's prompts and can be asked by an ensemble.
+
+    A change of an ensemble needs a new version beside the old one, since results name the version only.
+    """
+    return {"prompts": paper, "prompt_sets": {"paper": paper, "ensemble-v1": ensemble}}
+
+
+def _texts(templates: tuple[str, ...], words: tuple[str, ...]) -> PromptSet:
+    """Each class's word in all templates: {} is the word, {a} the word after its article."""
+    return tuple(tuple(t.format(word, a=f"{article(word)} {word}") for t in templates) for word in words)
 
 
 # The order of the data set's own ImageSplits/actions.txt ("reading" before "phoning").
@@ -88,17 +130,53 @@ UTKFACE_AGES = {"baby": 2, "child": 9, "teenager": 19, "young adult": 29, "adult
 FER2013_CLASSES = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
 
 
-def article(word: str) -> str:
-    """ "a" or "an", by the first letter."""
-    return "an" if word[0].lower() in "aeiou" else "a"
+ACTIVITY_TEMPLATES = (
+    "a photo of a person {}",
+    "a photo of someone {}",
+    "a photo of people {}",
+    "a person is {}",
+    "a picture of a person who is {}",
+)
+AGE_TEMPLATES = (
+    "a photo of {a}",
+    "a picture of {a}",
+    "a portrait of {a}",
+    "a photo of the face of {a}",
+    "the person in the photo is {a}",
+)
+FACE_TEMPLATES = (
+    "a photo of {a} looking face",
+    "a photo of {a} face",
+    "a photo of a person who looks {}",
+    "a portrait of {a} person",
+    "the face of someone who feels {}",
+)
+# The ways in which the embedded data set's captions name an activity.
+FIGURES_TEMPLATES = ("One person is {}.", "One person is shown {}.", "The image shows one person {}.")
 
+# What the ensembles say where a class's own name is clipped or misspelt.
+STANFORD40_WORDING = {
+    "phoning": "talking on the phone",
+    "shooting_an_arrow": "shooting an arrow with a bow",
+    "texting_message": "texting a message on a phone",
+    "throwing_frisby": "throwing a frisbee",
+    "walking_the_dog": "walking a dog",
+    "waving_hands": "waving their hands",
+    "writing_on_a_book": "writing in a book",
+}
 
 STANFORD40 = Task(
     name="stanford40",
     dataset="stanford40",
     kind="activity",
     classes=STANFORD40_CLASSES,
-    prompts=tuple((f"a photo of a person {name.replace('_', ' ')}",) for name in STANFORD40_CLASSES),
+    **_sets(
+        _texts(("a photo of a person {}",), tuple(name.replace("_", " ") for name in STANFORD40_CLASSES)),
+        _texts(
+            ACTIVITY_TEMPLATES,
+            tuple(STANFORD40_WORDING.get(name, name.replace("_", " ")) for name in STANFORD40_CLASSES),
+        ),
+    ),
     k=3,
     split="test",
     source="Stanford 40 Actions (Yao et al., ICCV 2011); prompt and k of arXiv 2403.06904",
@@ -109,7 +187,10 @@ UTKFACE_AGE = Task(
     dataset="utkface",
     kind="age",
     classes=tuple(UTKFACE_AGES),
-    prompts=tuple((f"a photo of a {age} person",) for age in UTKFACE_AGES),  # the paper's, "a adult" too
+    **_sets(
+        _texts(("a photo of a {} person",), tuple(UTKFACE_AGES)),  # the paper's, "a adult" too
+        _texts(AGE_TEMPLATES, tuple(UTKFACE_AGES)),
+    ),
     k=1,
     split="all",
     source="UTKFace (Zhang et al., CVPR 2017), perceived labels; groups, prompt and k of arXiv 2403.06904",
@@ -120,7 +201,9 @@ FER2013 = Task(
     dataset="fer2013",
     kind="emotion",
     classes=FER2013_CLASSES,
-    prompts=tuple((f"a photo of {article(emotion)} {emotion} looking face",) for emotion in FER2013_CLASSES),
+    **_sets(
+        _texts(("a photo of {a} looking face",), FER2013_CLASSES), _texts(FACE_TEMPLATES, FER2013_CLASSES)
+    ),
     k=3,
     split="PrivateTest",
     source="FER2013 (Goodfellow et al., 2013), perceived labels; prompt and k of arXiv 2403.06904",
@@ -189,7 +272,7 @@ FIGURES = Task(
     dataset="figures",
     kind="activity",
     classes=FIGURES_TRAINED,
-    prompts=tuple((f"One person is {name}.",) for name in FIGURES_TRAINED),
+    **_sets(_texts(("One person is {}.",), FIGURES_TRAINED), _texts(FIGURES_TEMPLATES, FIGURES_TRAINED)),
     k=1,
     split="test",
     source="the embedded procedural people, trained activities",
@@ -201,7 +284,8 @@ FIGURES_HELD_OUT = Task(
     dataset="figures",
     kind="activity",
     classes=tuple(FIGURES_HELD_OUT_POSES),
-    prompts=tuple(FIGURES_HELD_OUT_POSES.values()),
+    # Descriptions already, of every way to do it: an ensemble has nothing to add.
+    **_sets(tuple(FIGURES_HELD_OUT_POSES.values()), tuple(FIGURES_HELD_OUT_POSES.values())),
     k=1,
     split="test",
     source="the embedded procedural people, held-out activities by pose description",

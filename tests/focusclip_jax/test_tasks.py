@@ -60,7 +60,8 @@ def test_figures_prompts_use_only_words_that_training_captions_use():
         record, _ = figures.generate(drawn, i)
         for description in geometry.describe(record, detail="short"):
             words.update(re.findall(r"[a-z-]+", description.text.lower()))
-    for prompts in tasks.FIGURES.prompts + tasks.FIGURES_HELD_OUT.prompts:
+    ensembles = [task.prompt_sets["ensemble-v1"] for task in (tasks.FIGURES, tasks.FIGURES_HELD_OUT)]
+    for prompts in ensembles[0] + ensembles[1]:
         for prompt in prompts:
             assert words.issuperset(re.findall(r"[a-z-]+", prompt.lower())), prompt
 
@@ -78,3 +79,21 @@ def test_a_task_cannot_have_a_class_without_a_prompt_or_twice():
 def test_an_unknown_task_is_answered_with_the_known_ones():
     with pytest.raises(UserError, match=r"'kinetics40'; expected one of figures, .*stanford40"):
         tasks.by_name("kinetics40")
+
+
+def test_every_task_can_be_asked_by_the_papers_prompts_and_by_an_ensemble():
+    for task in tasks.TASKS.values():
+        assert set(task.prompt_sets) == {"paper", "ensemble-v1"}
+        assert task.prompts == task.prompt_sets["paper"]
+        asked = tasks.with_prompts(task, "ensemble-v1")
+        assert (asked.prompts, asked.prompt_set) == (task.prompt_sets["ensemble-v1"], "ensemble-v1")
+        assert tasks.with_prompts(asked, "paper") == task
+        texts = [text for prompts in asked.prompts for text in prompts]
+        assert len(set(texts)) == len(texts)  # no text for two classes, none twice
+
+
+def test_an_unknown_set_of_prompts_is_answered_with_the_known_ones():
+    with pytest.raises(
+        UserError, match=r"stanford40 has no prompts named 'v2'; expected one of paper, ensem"
+    ):
+        tasks.with_prompts(tasks.STANFORD40, "v2")
