@@ -6,14 +6,14 @@ import argparse
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from focusclip_jax import config as configs
-from focusclip_jax import sharding, state
+from focusclip_jax import plots, sharding, state
 from focusclip_jax import workdir as workdirs
 from focusclip_jax.checkpoint import Checkpoints
 from focusclip_jax.data.text import Tokenizer
@@ -44,23 +44,40 @@ class Benchmark:
     absent: tuple[str, ...]
 
     @classmethod
-    def open(cls, names: Sequence[str], data_dir: pathlib.Path) -> Benchmark:
-        """names: of `tasks.TASKS`. Raises UserError for an unknown task or damaged data."""
-        wanted = [tasks.by_name(name) for name in names]
+    def open(cls, names: Sequence[str], data_dir: pathlib.Path, prompts: str = "paper") -> Benchmark:
+        """names: of `tasks.TASKS`. prompts: which of their prompt sets is asked.
+
+        Raises UserError for an unknown task or prompt set, or damaged data.
+        """
+        wanted = [tasks.with_prompts(tasks.by_name(name), prompts) for name in names]
         absences = {task.name: datasets.absent(task, data_dir) for task in wanted}
         present = tuple((task, datasets.load(task, data_dir)) for task in wanted if not absences[task.name])
         return cls(present, tuple(sentence for sentence in absences.values() if sentence))
 
     def run(
         self, encoder: Encoder, training: TrainingText | None, step: int, batch_size: int
-    ) -> list[Outcome]:
-        """Every task's similarities and rows of the results table."""
-        outcomes = []
+    ) -> Iterator[Outcome]:
+        """Task by task, its similarities and rows of the results table."""
         for task, images in self.tasks:
             similarities = zero_shot.similarities(encoder, task, images, batch_size)
             rows = zero_shot.score(task, images, similarities, training, step)
-            outcomes.append(Outcome(task, images, similarities, rows))
-        return outcomes
+            yield Outcome(task, images, similarities, rows)
+
+
+def draw_answers(outcome: Outcome, folder: pathlib.Path, suffix: str = "") -> list[pathlib.Path]:
+    """Images answered right and wrong, and what was taken for what, class by class; returns the files.
+
+    Where images have several labels, the precision of each class takes the place of what was taken for what.
+    """
+    name = f"{outcome.task.name}{suffix}"
+    shown = folder / f"predictions-{name}.png"
+    drawn = [plots.predictions(shown, outcome.task, outcome.images, outcome.similarities)]
+    for row in outcome.rows:
+        if row.confusion:
+            drawn.append(plots.confusion(folder / f"confusion-{name}-{row.rows}.png", row))
+        else:
+            drawn.append(plots.precisions(folder / f"precision-{name}-{row.rows}.png", row))
+    return drawn
 
 
 def load_encoder(workdir: workdirs.Workdir, step: int | None = None) -> tuple[Encoder, int]:
@@ -83,30 +100,49 @@ def mesh_here(fsdp: int) -> Mesh:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="evaluate", description="Zero-shot results of a checkpoint.")
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of a training run")
-    parser.add_argument("--step", type=int, help="step of the checkpoint; the newest by default")
-    parser.add_argument(
-        "--tasks", help=f"comma-separated, of: {', '.join(tasks.TASKS)}; by default every one"
-    )
-    parser.add_argument("--data-dir", type=pathlib.Path, help="folder with one folder per data set")
-    options = parser.parse_args(arguments)
+    """Evaluate what is there, write the results table in every format, and draw the pictures.
+
+    Where a task fails, what the tasks before it gave is written and printed before the error is.
+    """
+    options = parse(arguments)
     workdir = workdirs.Workdir(options.workdir)
     config = configs.from_json(workdir.config)
     data_dir = options.data_dir or pathlib.Path(config.evaluation.data_dir)
-    benchmark = Benchmark.open(options.tasks.split(",") if options.tasks else list(tasks.TASKS), data_dir)
+    unasked = [name for name, task in tasks.TASKS.items() if not task.opt_in]
+    names = options.tasks.split(",") if options.tasks else unasked
+    benchmark = Benchmark.open(names, data_dir, options.prompts)
     for sentence in benchmark.absent:
         print(sentence)
     if not benchmark.tasks:
         raise UserError(f"{data_dir}: holds the data of no task; name another folder by --data-dir")
     training = training_text.read(workdir.training_text)
     encoder, step = load_encoder(workdir, options.step)
-    results = [
-        row
-        for outcome in benchmark.run(encoder, training, step, config.evaluation.batch_size)
-        for row in outcome.rows
-    ]
-    path = workdir.evaluation / f"step-{step:06d}-{data_dir.name or 'data'}.json"
-    report.write_json(results, path)
-    print(report.table(results))
-    print(f"\n{path}")
+    suffix = "" if options.prompts == "paper" else f"-{options.prompts}"
+    results, drawn = [], []
+    try:
+        for outcome in benchmark.run(encoder, training, step, config.evaluation.batch_size):
+            results += outcome.rows
+            drawn += draw_answers(outcome, workdir.plots, suffix)
+    finally:
+        if results:
+            name = f"step-{step:06d}-{data_dir.absolute().name}{suffix}"
+            name += f"-{'+'.join(names)}" if options.tasks else ""
+            written = report.write(results, workdir.evaluation / name, benchmark.absent)
+            print(report.table(results))
+            print("\nPictures:", *drawn, sep="\n  ")
+            print("\nResults:", *written, sep="\n")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="evaluate", description="Zero-shot results of a checkpoint.")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of a training run")
+    parser.add_argument("--step", type=int, help="step of the checkpoint; the newest by default")
+    parser.add_argument(
+        "--tasks",
+        help=f"comma-separated, of: {', '.join(tasks.TASKS)}; by default every one but those of race",
+    )
+    parser.add_argument("--data-dir", type=pathlib.Path, help="folder with one folder per data set")
+    parser.add_argument(
+        "--prompts", default="paper", help="paper, its one prompt a class (the default), or ensemble-v1"
+    )
+    return parser.parse_args(arguments)

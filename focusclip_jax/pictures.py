@@ -15,7 +15,7 @@ from focusclip_jax.data import augment, heatmaps
 from focusclip_jax.data.loader import LoaderSettings, eval_batches, picture
 from focusclip_jax.data.shards import Example, Shards
 from focusclip_jax.data.text import TokenTable
-from focusclip_jax.evaluate import Outcome
+from focusclip_jax.evaluate import Outcome, draw_answers
 from focusclip_jax.models.focusclip import FOCUS, IMAGE, TEXT
 from focusclip_jax.workdir import Workdir, read_metrics
 
@@ -55,15 +55,7 @@ def draw(
         )
     )
     for outcome in outcomes:
-        name = outcome.task.name
-        drawn.append(
-            plots.predictions(
-                workdir.plots / f"predictions-{name}.png", outcome.task, outcome.images, outcome.similarities
-            )
-        )
-        drawn += [
-            plots.confusion(workdir.plots / f"confusion-{name}-{row.rows}.png", row) for row in outcome.rows
-        ]
+        drawn += draw_answers(outcome, workdir.plots)
     return drawn
 
 

@@ -236,7 +236,7 @@ def embedding_pca(path: Path, views: Mapping[str, np.ndarray], title: str = "") 
 
 @mpl.rc_context(STYLE)
 def confusion(path: Path, result: Result) -> Path:
-    """Where the images of each class go, in % of that class."""
+    """Where the images of each class go, in % of that class. More than 60 classes are numbered, not named."""
     counts = np.array(result.confusion)
     totals = counts.sum(axis=1)
     percent = 100 * counts / np.maximum(totals, 1)[:, None]
@@ -248,9 +248,12 @@ def confusion(path: Path, result: Result) -> Path:
     ax = figure.subplots()
     picture = ax.imshow(percent, cmap="Blues", vmin=0, vmax=darkest)
     names = [textwrap.shorten(name.replace("_", " "), 34, placeholder=" …") for name in result.classes]
-    ax.set_xticks(range(k), names, rotation=90, fontsize=small)
-    ax.set_yticks(range(k), [f"{n} ({t:,})" for n, t in zip(names, totals, strict=True)], fontsize=small)
-    ax.set(xlabel="top prediction", ylabel="true class (images)")
+    if k <= 60:
+        ax.set_xticks(range(k), names, rotation=90, fontsize=small)
+        ax.set_yticks(range(k), [f"{n} ({t:,})" for n, t in zip(names, totals, strict=True)], fontsize=small)
+        ax.set(xlabel="top prediction", ylabel="true class (images)")
+    else:
+        ax.set(xlabel="top prediction, number of the class from 0", ylabel="true class")
     if k <= 20:  # more would not be legible
         style = {"ha": "center", "va": "center", "fontsize": 7}
         for i, j in np.argwhere(percent >= 0.5):
@@ -267,14 +270,40 @@ def confusion(path: Path, result: Result) -> Path:
 
 
 @mpl.rc_context(STYLE)
+def precisions(path: Path, result: Result) -> Path:
+    """Average precision of each label, in %, beside its frequency, which a blind model would get."""
+    names = [name for name in result.classes if name in result.per_class]
+    images = np.array([result.per_class[name]["n"] for name in names])
+    values = 100 * np.array([result.per_class[name]["average_precision"] for name in names])
+    frequency = 100 * images / result.n
+    figure = Figure(figsize=(7, 1.6 + 0.22 * len(names)))
+    ax = figure.subplots()
+    rows = np.arange(len(names))
+    ax.barh(rows, values, color=BLUE, height=0.7, label="average precision")
+    ax.plot(frequency, rows, "|", color=RED, markersize=11, markeredgewidth=2, label="frequency of the label")
+    ax.set_yticks(rows, [f"{name.replace('_', ' ')} ({n:,})" for name, n in zip(names, images, strict=True)])
+    ax.invert_yaxis()
+    ax.set_xlabel("%")
+    ax.grid(axis="x")
+    ax.set_axisbelow(True)
+    ax.set_title(
+        f"{result.task} ({result.rows} classes), step {result.step:,}: {result.n:,} images\n"
+        f"mean average precision {100 * result.accuracy:.1f} %, chance {100 * result.chance:.1f} %"
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    return _save(figure, path)
+
+
+@mpl.rc_context(STYLE)
 def predictions(path: Path, task: Task, images: EvaluationSet, similarities: np.ndarray) -> Path:
     """Two rows of up to six images whose top prediction is right, and two where it is wrong.
 
-    similarities: (N, K) of `zero_shot.similarities`. Images are spread evenly over the set, not picked.
+    similarities: (N, K) of `zero_shot.similarities`. Images are spread evenly over the set, not picked. Where
+    images have several labels, one of them is right.
     """
-    labels = np.array([task.classes.index(name) for name in images.labels])
+    labels = [of_image if task.several else (of_image,) for of_image in images.labels]
     top = statistics.ranked(similarities)[:, 0]
-    right = top == labels
+    right = np.array([task.classes[c] in of_image for c, of_image in zip(top, labels, strict=True)])
     figure = Figure(figsize=(10.5, 9.6))
     for part, good, of_part in zip(figure.subfigures(2, 1), (True, False), (right, ~right), strict=True):
         colour = BLUE if good else RED
@@ -287,7 +316,9 @@ def predictions(path: Path, task: Task, images: EvaluationSet, similarities: np.
             ax.imshow(_letterboxed(images.read(i)))
             text = f"{'✓' if good else '✗'} {_name(task, top[i])} ({similarities[i, top[i]]:.2f})"
             if not good:
-                text += f"\nlabel: {_name(task, labels[i])} ({similarities[i, labels[i]]:.2f})"
+                numbers = [task.classes.index(name) for name in labels[i]]
+                label = ", ".join(f"{_name(task, c)} ({similarities[i, c]:.2f})" for c in numbers)
+                text += f"\nlabel: {label}"
             ax.set_xlabel(_wrapped(text), fontsize=7.5, color=colour, loc="left")
     return _save(figure, path)
 

@@ -122,7 +122,8 @@ def check_finite(values: dict[str, float], step: int, checkpoints: Checkpoints) 
 
 def evaluate(this: Run, current: TrainState) -> list[Outcome]:
     batch_size = this.config.evaluation.batch_size
-    return this.benchmark.run(this.encoder(current.params), this.training_text, int(current.step), batch_size)
+    encoder = this.encoder(current.params)
+    return list(this.benchmark.run(encoder, this.training_text, int(current.step), batch_size))
 
 
 def summary(this: Run, params, outcomes: list[Outcome]) -> dict[str, float]:
@@ -156,7 +157,7 @@ def finish(this: Run, log: MetricsLog, current: TrainState) -> None:
     )
     results = [row for outcome in outcomes for row in outcome.rows]
     if results:
-        report.write_json(results, this.workdir.evaluation / f"step-{step:06d}.json")
+        report.write(results, this.workdir.evaluation / f"step-{step:06d}", this.benchmark.absent)
         print(f"\n{report.table(results)}")
     print("\nPictures:", *drawn, sep="\n  ")
 

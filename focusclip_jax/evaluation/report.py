@@ -1,8 +1,9 @@
-"""The results table, its JSON, runs side by side, and the paper's headline average."""
+"""The results table as text, Markdown, LaTeX and JSON, runs side by side, and the paper's headline."""
 
 import collections
 import dataclasses
 import json
+import math
 import statistics
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,24 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from focusclip_jax.errors import UserError
+from focusclip_jax.evaluation.published import HEADLINE, PUBLISHED
+from focusclip_jax.evaluation.statistics import wilson
 from focusclip_jax.evaluation.tasks import TASKS
-from focusclip_jax.evaluation.zero_shot import Result
+from focusclip_jax.evaluation.zero_shot import MEAN_AVERAGE_PRECISION, Result
 from focusclip_jax.files import write_text
 
-# The paper averages within each kind of task first, then over the kinds, so that four age sets count as
-# much as one activity set.
-HEADLINE = {
-    "activity": ("stanford40",),
-    "age": ("emotic_age", "lagenda_body", "lagenda_face", "utkface_age"),
-    "emotion": ("emotic_emotion", "fer2013"),
-}
-
-HEADER = ("task", "classes", "n", "k", "chance", "constant", "accuracy [95 %]", "balanced")
+HEADER = ("task", "classes", "n", "k", "chance", "constant", "accuracy [95 %]", "balanced", "words", "paper")
+FULL_HEADER = (
+    *("task", "classes", "n", "k", "chance", "random", "constant", "accuracy [95 %]", "top-1", "balanced"),
+    *("words", "paper: random", "paper: CLIP", "paper: FocusCLIP"),
+)
 WIDTH = 110
 LEGEND = (
-    "Accuracy is top-k with Wilson's 95 % interval; chance is k / classes; constant always answers the k "
-    "commonest labels; balanced is top-1, averaged over classes (chance 1 / classes). Seen classes are named "
-    "in the training captions, unseen ones are not; mixed is both; of an imported model it is unknown."
+    "All but n and k in %. Accuracy is top-k with Wilson's 95 % interval, or where k is mAP the mean average "
+    "precision over the labels with a bootstrap interval over images; chance is k / classes (mAP: mean "
+    "frequency of a label); constant always answers the k commonest labels; balanced is top-1, averaged over "
+    "classes (chance 1 / classes). Seen classes are named in the training captions, unseen are not, mixed "
+    "is both, unknown is where nobody looked. Words: how many of the prompts' words any training caption "
+    "has. Paper: its CLIP → its FocusCLIP."
+)
+FULL_LEGEND = (
+    f"{LEGEND} Random is one simulated run of random answers, as the paper's column is, and chance what such "
+    "runs average to. Top-1: the most similar class is right, or where k is mAP one of the image's labels."
 )
 
 
@@ -37,20 +43,66 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, "", *_filled([LEGEND, *_notes(results)])])
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """The same table and notes as Markdown."""
-    lines = _pipes([HEADER, *map(_cells, results)])
-    return "\n".join([*lines, "", LEGEND, "", *(f"- {note}" for note in _notes(results))])
+def markdown(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
+    """All columns, the notes, and of each task every class and group.
+
+    absent: a sentence for each task that was not evaluated.
+    """
+    parts = [
+        ["# Zero-shot results"],
+        _pipes([FULL_HEADER, *map(_full_cells, results)]),
+        [FULL_LEGEND],
+        [f"- {note}" for note in _notes(results)],
+        [f"- {sentence}" for sentence in absent],
+        *(part for result in _whole(results).values() for part in _details(result)),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def headline(accuracy: Mapping[str, float]) -> float | None:
-    """Macro-average of the paper: mean over kinds of the mean over that kind's tasks; None if one is missing.
+def latex(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
+    """All columns as a `tabular` of the package booktabs; legend and notes are its comments."""
+    columns = [*FULL_HEADER[:-3], "random", "CLIP", "FocusCLIP"]
+    paper = len(columns) - 2
+    comments = [FULL_LEGEND, *_notes(results), *absent, r"In the preamble: \usepackage{booktabs}"]
+    lines = [
+        *(f"% {line}" for comment in comments for line in textwrap.wrap(comment, WIDTH)),
+        rf"\begin{{tabular}}{{ll{'r' * (len(columns) - 2)}}}",
+        r"\toprule",
+        rf"{'& ' * (paper - 1)}\multicolumn{{3}}{{c}}{{paper}} \\",
+        rf"\cmidrule(lr){{{paper}-{len(columns)}}}",
+        _latex_row(columns),
+        r"\midrule",
+        *(_latex_row(_full_cells(result)) for result in results),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def averages(accuracy: Mapping[str, float]) -> dict[str, float] | None:
+    """The paper's mean over the headline's tasks of each kind; None where one of the tasks is missing.
 
     accuracy: by task name, in any unit.
     """
     if not accuracy.keys() >= {task for tasks in HEADLINE.values() for task in tasks}:
         return None
-    return statistics.fmean(statistics.fmean(accuracy[task] for task in tasks) for tasks in HEADLINE.values())
+    return {kind: statistics.fmean(accuracy[task] for task in tasks) for kind, tasks in HEADLINE.items()}
+
+
+def headline(accuracy: Mapping[str, float]) -> float | None:
+    """Macro-average of the paper: the mean of `averages`."""
+    of_kinds = averages(accuracy)
+    return None if of_kinds is None else statistics.fmean(of_kinds.values())
+
+
+def write(results: Sequence[Result], stem: Path, absent: Sequence[str] = ()) -> list[Path]:
+    """Write STEM.md, STEM.tex and STEM.json, and return these. stem: `workdir/evaluation/NAME`."""
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("md", "tex", "json")]
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    write_text(paths[0], markdown(results, absent))
+    write_text(paths[1], latex(results, absent))
+    write_json(results, paths[2])
+    return paths
 
 
 def write_json(results: Sequence[Result], path: Path) -> None:
@@ -76,9 +128,10 @@ def latest(workdir: Path) -> list[Result]:
     rows = {}
     for path in sorted((workdir / "evaluation").glob("*.json")):
         for result in read_json(path):
-            known = rows.get((result.task, result.rows))
+            row = _row(result)
+            known = rows.get(row)
             if known is None or (result.step, result.n) >= (known.step, known.n):
-                rows[result.task, result.rows] = result
+                rows[row] = result
     return list(rows.values())
 
 
@@ -105,10 +158,10 @@ def compare(workdirs: Sequence[Path]) -> str:
     if settings:
         parts.append(_pipes([("setting", *labels), *settings]))
     rows = [(label, row) for label, of_run in zip(labels, results, strict=True) for row in of_run]
-    order = list(dict.fromkeys((row.task, row.rows) for _, row in rows))
+    order = list(dict.fromkeys(_row(row) for _, row in rows))
     known = list(TASKS)  # as the results table of a run lists them
     order.sort(key=lambda row: known.index(row[0]) if row[0] in known else len(known))
-    rows.sort(key=lambda pair: order.index((pair[1].task, pair[1].rows)))
+    rows.sort(key=lambda pair: order.index(_row(pair[1])))
     if rows:
         parts.append(_pipes([("run", *HEADER), *((label, *_cells(row)) for label, row in rows)]))
         parts.append(_filled([LEGEND]))
@@ -122,15 +175,20 @@ def compare(workdirs: Sequence[Path]) -> str:
     return "\n\n".join("\n".join(part) for part in [*parts, _filled(notes)] if part)
 
 
+def _row(result: Result) -> tuple[str, ...]:
+    """What makes two results the same row of a table."""
+    return result.task, result.rows, result.prompt_set
+
+
 def _unlike(rows: Sequence[tuple[str, Result]]) -> list[str]:
     """A sentence for each row of the table whose runs differ in more than the model."""
-    questions: dict[tuple[str, str], dict[str, list]] = {}
+    questions: dict[tuple[str, ...], dict[str, list]] = {}
     for _, row in rows:
         asked = {"images": row.n, "classes": row.classes, "prompts": row.prompts, "k": row.k}
         for name, value in asked.items():
-            questions.setdefault((row.task, row.rows), {}).setdefault(name, []).append(value)
+            questions.setdefault(_row(row), {}).setdefault(name, []).append(value)
     sentences = []
-    for (task, part), asked in questions.items():
+    for (task, part, _), asked in questions.items():
         different = [name for name, values in asked.items() if any(value != values[0] for value in values)]
         if different:
             sentences.append(
@@ -176,37 +234,148 @@ def _leaves(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def _cells(result: Result) -> tuple[str, ...]:
-    low, high = result.interval
+    paper = result.published
     return (
         result.task,
         f"{len(result.classes)} {result.rows}",
         f"{result.n:,}",
-        str(result.k),
+        "mAP" if result.metric == MEAN_AVERAGE_PRECISION else str(result.k),
         _percent(result.chance),
         _percent(result.constant),
-        f"{_percent(result.accuracy)} [{100 * low:.1f}, {100 * high:.1f}]",
+        f"{_percent(result.accuracy)} {_interval(result.interval)}",
         _percent(result.balanced_top1),
+        _whole_percent(result.heard_words),
+        f"{_percent(paper['clip'])} → {_percent(paper['focusclip'])}" if paper else "-",
     )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _full_cells(result: Result) -> tuple[str, ...]:
+    task, classes, n, k, chance, constant, accuracy, balanced, words, _ = _cells(result)
+    random, top1 = _percent(result.simulated_random), _percent(result.top1)
+    paper = (_percent(result.published.get(column), 2) for column in ("random", "clip", "focusclip"))
+    return (task, classes, n, k, chance, random, constant, accuracy, top1, balanced, words, *paper)
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "-" if share is None else f"{100 * share:.{digits}f}"
+
+
+def _whole_percent(share: float | None) -> str:
+    """Rounded down, so that 100 means all."""
+    return "-" if share is None else str(math.floor(100 * share))
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    return f"[{', '.join(map(_percent, bounds))}]"
+
+
+def _whole(results: Sequence[Result]) -> dict[str, Result]:
+    """The row of each task over all its classes: its first."""
+    whole: dict[str, Result] = {}
+    for result in results:
+        whole.setdefault(result.task, result)
+    return whole
 
 
 def _notes(results: Sequence[Result]) -> list[str]:
-    """What was read for each task, and the headline where it is due."""
-    whole = {}
-    for result in results:
-        whole.setdefault(result.task, result)  # the first row of a task is the one over all its images
-    notes = [f"{task}: {result.data}" for task, result in whole.items()]
+    """What was read for each task and what the model mostly answered, and the headline where it is due."""
+    whole = _whole(results)
+    notes = [f"{task}: {result.data} {_commonest(result)}" for task, result in whole.items()]
+    unsearched = [
+        task for task, row in whole.items() if row.rows == "unknown" and row.heard_words is not None
+    ]
+    if unsearched:
+        notes.append(
+            f"The training captions were not searched for the class names of {', '.join(unsearched)}: start "
+            "training with the same --workdir once more, which records it, to tell seen from unseen."
+        )
+    notes += dict.fromkeys(result.terms for result in whole.values() if result.terms)
+    sets = sorted({result.prompt_set for result in results if result.prompt_set != "paper"})
+    if sets:
+        notes.append(f"Prompts: {', '.join(sets)}; the paper's figures are of its own single prompts.")
     due = [task for tasks in HEADLINE.values() for task in tasks]
     if not whole.keys() & set(due):
         return notes
-    average = headline({task: result.accuracy for task, result in whole.items() if result.complete})
-    if average is not None:
-        return [*notes, f"Headline macro-average over activity, age and emotion: {_percent(average)}."]
+    accuracy = {task: 100 * result.accuracy for task, result in whole.items() if result.complete}
+    if headline(accuracy) is not None:
+        return [*notes, _headline_note(accuracy)]
     lacking = [task for task in due if task not in whole or not whole[task].complete]
     return [*notes, f"No headline macro-average, since these are absent or incomplete: {', '.join(lacking)}."]
+
+
+def _headline_note(accuracy: Mapping[str, float]) -> str:
+    """accuracy: by task, %, of all tasks of the headline."""
+    columns = {
+        "here": accuracy,
+        "paper's CLIP": {task: figures.clip for task, figures in PUBLISHED.items()},
+        "paper's FocusCLIP": {task: figures.focusclip for task, figures in PUBLISHED.items()},
+    }
+    parts = []
+    for name, of in columns.items():
+        kinds = ", ".join(f"{kind} {value:.2f}" for kind, value in averages(of).items())
+        parts.append(f"{name} {headline(of):.2f} ({kinds})")
+    return f"Headline macro-average over {', '.join(HEADLINE)}, %: {'; '.join(parts)}."
+
+
+def _commonest(result: Result) -> str:
+    """A model that answers one class whatever it sees is told by this before anything else."""
+    name = max(result.predictions, key=result.predictions.__getitem__)
+    share = result.predictions[name] / max(1, sum(result.predictions.values()))
+    return f"Commonest answer: {name}, {_percent(share)} %."
+
+
+def _details(result: Result) -> Iterator[list[str]]:
+    """What the table has no room for: one row of it, class by class and group by group."""
+    precise = result.metric == MEAN_AVERAGE_PRECISION
+    yield [f"## {result.task}, {len(result.classes)} {result.rows} classes"]
+    heard = ""
+    if result.unheard_words:
+        heard = f" Words in no training caption: {', '.join(result.unheard_words)}."
+    yield [
+        f"Prompts ({result.prompt_set}), such as “{result.prompts[0][0]}”.{heard} Answers is how often a "
+        "class was the top prediction."
+    ]
+    scores = ("average precision",) if precise else ("top-1", f"top-{result.k} [95 %]")
+    nothing = {"n": 0}
+    classes = [
+        (name, *_scores(result.per_class.get(name, nothing), precise), f"{result.predictions[name]:,}")
+        for name in result.classes
+    ]
+    yield _pipes([("class", "n", *scores, "answers"), *classes])
+    groups = [
+        (group, value, *_scores(of_value, precise))
+        for group, values in result.per_group.items()
+        for value, of_value in values.items()
+    ]
+    if groups:
+        yield _pipes([("group", "value", "n", *scores), *groups])
+
+
+def _scores(of: Mapping[str, float | int], precise: bool) -> tuple[str, ...]:
+    """The cells of a class or group: n and its scores."""
+    n = int(of["n"])
+    if precise:
+        return f"{n:,}", _percent(of.get("average_precision"))
+    if n == 0:
+        return "0", "-", "-"
+    interval = wilson(round(of["topk"] * n), n)
+    return f"{n:,}", _percent(of["top1"]), f"{_percent(of['topk'])} {_interval(interval)}"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(_latex_text, cells)) + r" \\"
+
+
+LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def _latex_text(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,10 +1,12 @@
-"""The few numbers behind a results row. Pure NumPy: N images, K classes."""
+"""The few numbers behind a results row. Pure NumPy: N images, K classes, B resamples."""
 
 import math
 
 import numpy as np
 
 Z95 = 1.959963984540054  # two-sided 95 % point of the standard normal
+RESAMPLES = 1000
+CHUNK = 1_000_000  # weights that a bootstrap holds at once
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -37,6 +39,15 @@ def constant_predictor(labels: np.ndarray, k: int) -> float:
     return float(np.sort(np.bincount(labels))[::-1][:k].sum() / len(labels))
 
 
+def simulated_random(n: int, k: int, classes: int, seed: int = 0) -> float:
+    """Top-k accuracy of one run that ranks the classes of each of n images at random.
+
+    The label is then among the first k with probability k / classes, whatever the labels are. The paper's
+    column "simulated random" is such a run; its expectation is our column "chance".
+    """
+    return float((np.random.default_rng(seed).random(n) < k / classes).mean())
+
+
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
     """(K, K) counts: row = true class, column = predicted class."""
     return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
@@ -46,3 +57,54 @@ def balanced_accuracy(confusion: np.ndarray) -> float:
     """Mean over the classes that occur of the share predicted right: every class counts alike."""
     total = confusion.sum(axis=1)
     return float((np.diag(confusion)[total > 0] / total[total > 0]).mean())
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """(B, K) average precision of each class: the mean of the precision at each of its positive images.
+
+    scores: (N, K), higher is more likely. truth: bool (N, K). weights: (B, N), how often each image counts;
+    None: once, B = 1. Images of the same score have no order, so they share the precision at the end of
+    their group: constant scores give the frequency of the label. NaN for a class without a positive image.
+    """
+    weights = np.ones((1, len(scores))) if weights is None else weights
+    result = np.full((len(weights), scores.shape[1]), np.nan)
+    for c in range(scores.shape[1]):
+        order = np.argsort(-scores[:, c], kind="stable")
+        ends = np.flatnonzero(np.diff(scores[order, c], append=np.nan) != 0)  # of the groups of equal score
+        images = weights[:, order]
+        total = images.cumsum(axis=1)[:, ends]
+        found = (images * truth[order, c]).cumsum(axis=1)[:, ends]
+        precision = found / np.maximum(total, 1)
+        positives = found[:, -1]
+        some = positives > 0
+        gained = np.diff(found, axis=1, prepend=0)
+        result[some, c] = (gained * precision).sum(axis=1)[some] / positives[some]
+    return result
+
+
+def over_classes(precisions: np.ndarray) -> np.ndarray:
+    """(B, K) of `average_precision` → (B,), the mean over the classes that have one; NaN where none has."""
+    some = ~np.isnan(precisions)
+    total, count = np.where(some, precisions, 0).sum(axis=1), some.sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def bootstrap_mean_average_precision(
+    scores: np.ndarray, truth: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean over classes of `average_precision`, over resampled images.
+
+    A resample draws N of the N images with replacement; a class that it leaves without a positive is left
+    out of its mean. scores, truth: (N, K), with at least one positive.
+    """
+    n = len(scores)
+    rng = np.random.default_rng(seed)
+    means = []
+    per_chunk = max(1, CHUNK // n)
+    for start in range(0, resamples, per_chunk):
+        size = min(per_chunk, resamples - start)
+        drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+        means.append(over_classes(average_precision(scores, truth, weights)))
+    low, high = np.nanpercentile(np.concatenate(means), [2.5, 97.5])
+    return float(low), float(high)

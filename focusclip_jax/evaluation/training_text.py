@@ -37,6 +37,11 @@ class TrainingText:
         known = self.words.issuperset(phrase.split())
         return known and self.phrases.get(phrase, True)
 
+    def unheard(self, texts: Iterable[str]) -> tuple[list[str], int]:
+        """The distinct words of some texts that no training caption has, sorted; and how many there are."""
+        words = {word for text in texts for word in _normalised(text).split()} - {"."}
+        return sorted(words - self.words), len(words)
+
     def answers(self, names: Iterable[str]) -> bool:
         """Is it certain for each name whether the training text contains it?"""
         several = (phrase for phrase in map(_normalised, names) if " " in phrase)

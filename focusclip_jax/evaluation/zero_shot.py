@@ -9,16 +9,19 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from focusclip_jax.errors import UserError
-from focusclip_jax.evaluation import statistics
+from focusclip_jax.evaluation import published, statistics
 from focusclip_jax.evaluation.datasets.base import EvaluationSet
 from focusclip_jax.evaluation.tasks import Task
 from focusclip_jax.evaluation.training_text import TrainingText
+
+ACCURACY = "top-k accuracy"
+MEAN_AVERAGE_PRECISION = "mean average precision"
 
 
 class Encoder(Protocol):
@@ -36,14 +39,17 @@ class Encoder(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One row of the results table. Accuracies and chance are shares in [0, 1]."""
+    """One row of the results table. Accuracies, precisions and chance are shares in [0, 1].
+
+    The fields with a default came later: a row that was written before them is read with the default.
+    """
 
     task: str
     kind: str
     split: str
     step: int  # of the checkpoint
     # "seen": the training text names these classes, "unseen": it does not, "mixed": both kinds of classes,
-    # "unknown": the model is an imported one, and what it was trained on is not known.
+    # "unknown": nobody searched the training text for them, or the model is an imported one.
     rows: str
     classes: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
@@ -51,17 +57,27 @@ class Result:
     expected: int  # images of the complete split
     data: str  # what was read, as a sentence
     complete: bool  # every image of the split was present
-    k: int
-    chance: float
-    constant: float  # top-k accuracy of always answering the k commonest labels
-    accuracy: float  # top-k
-    interval: tuple[float, float]  # Wilson, 95 %
-    top1: float
-    balanced_top1: float
-    per_class: dict[str, dict[str, float | int]]  # class → n, top-1, top-k; classes without images are absent
-    per_group: dict[str, dict[str, dict[str, float | int]]]  # group → value → n, top-1, top-k
+    k: int  # 0 where the metric is mean average precision
+    chance: float  # expectation of random answers: k / K, or the mean frequency of a label
+    constant: float  # of always answering the k commonest labels, or of scoring all images alike
+    accuracy: float  # by `metric`
+    interval: tuple[float, float]  # 95 %: Wilson's, or of a bootstrap over images
+    top1: float  # the top prediction is right, or one of the image's labels
+    balanced_top1: float | None  # None where images have several labels
+    # class → n, top1, topk; or n (its images) and average_precision. Classes without images are absent.
+    per_class: dict[str, dict[str, float | int]]
+    per_group: dict[str, dict[str, dict[str, float | int]]]  # group → value → as in per_class
     predictions: dict[str, int]  # class → times it was the top prediction
-    confusion: tuple[tuple[int, ...], ...]  # (K, K), true class in the row, top prediction in the column
+    # (K, K), true class in the row, top prediction in the column; () where images have several labels
+    confusion: tuple[tuple[int, ...], ...]
+    metric: str = ACCURACY  # or MEAN_AVERAGE_PRECISION
+    simulated_random: float | None = None  # one run of random answers, as in the paper
+    prompt_set: str = "paper"  # which of the task's sets `prompts` is
+    heard_words: float | None = None  # share of the distinct words of `prompts` that a training caption has
+    unheard_words: tuple[str, ...] = ()  # the others
+    # By the paper, where all of its classes are asked: random, clip, focusclip
+    published: dict[str, float] = dataclasses.field(default_factory=dict)
+    terms: str = ""  # what must be read beside the row
 
 
 def evaluate(
@@ -153,39 +169,75 @@ def score(
 
     One row where all classes are seen in the training text or all are unseen. Otherwise three: "mixed"
     ranks all classes; "seen" and "unseen" keep the images of those classes and rank only among them. A row
-    whose classes have no image is left out. training: None gives one row, "unknown".
+    whose classes have no image is left out. training: None gives one row, "unknown", and so does a training
+    text that was not searched for these classes.
     """
-    labels = np.array([task.classes.index(name) for name in images.labels])
+    truth = _truth(task, images)
+    score_row = _precision if task.several else _accuracy
     return [
-        _result(task, images, similarities, labels, step, rows, classes)
+        Result(
+            **_about(task, images, training, step, classes),
+            **score_row(task, images, similarities, truth, classes),
+            rows=rows,
+        )
         for rows, classes in _parts(task, training).items()
-        if np.isin(labels, classes).any()
+        if truth[:, classes].any()
     ]
+
+
+def _truth(task: Task, images: EvaluationSet) -> np.ndarray:
+    """(N, K) bool: has the image this label?"""
+    number = {name: c for c, name in enumerate(task.classes)}
+    truth = np.zeros((len(images.names), len(task.classes)), bool)
+    for i, labels in enumerate(images.labels):
+        for name in labels if task.several else (labels,):
+            truth[i, number[name]] = True
+    return truth
 
 
 def _parts(task: Task, training: TrainingText | None) -> dict[str, np.ndarray]:
     """The class numbers of each row of the table."""
     everything = np.arange(len(task.classes))
-    if training is None:
+    if training is None or not training.answers(task.classes):
         return {"unknown": everything}
     seen = np.array([training.mentions(name) for name in task.classes])
     parts = {"seen": np.flatnonzero(seen), "unseen": np.flatnonzero(~seen)}
     return {"mixed": everything, **parts} if seen.any() and not seen.all() else parts
 
 
-def _result(
-    task: Task,
-    images: EvaluationSet,
-    similarities: np.ndarray,
-    labels: np.ndarray,
-    step: int,
-    rows: str,
-    classes: np.ndarray,
-) -> Result:
-    """One row: the images of `classes` (ascending class numbers), ranked among these classes only."""
-    kept = np.flatnonzero(np.isin(labels, classes))
+def _about(
+    task: Task, images: EvaluationSet, training: TrainingText | None, step: int, classes: np.ndarray
+) -> dict[str, Any]:
+    """The fields of a row that do not depend on the answers."""
+    prompts = tuple(task.prompts[c] for c in classes)
+    unheard, words = (
+        training.unheard(text for of_class in prompts for text in of_class) if training else ([], 0)
+    )
+    return {
+        "task": task.name,
+        "kind": task.kind,
+        "split": task.split,
+        "step": step,
+        "classes": tuple(task.classes[c] for c in classes),
+        "prompts": prompts,
+        "expected": images.expected,
+        "data": images.summary(),
+        "complete": images.complete,
+        "prompt_set": task.prompt_set,
+        "terms": task.terms,
+        "heard_words": 1 - len(unheard) / words if training else None,
+        "unheard_words": tuple(unheard),
+        "published": published.shares(task.name) if len(classes) == len(task.classes) else {},
+    }
+
+
+def _accuracy(
+    task: Task, images: EvaluationSet, similarities: np.ndarray, truth: np.ndarray, classes: np.ndarray
+) -> dict[str, Any]:
+    """One label an image: the images of `classes` (ascending class numbers), ranked among these only."""
+    kept = np.flatnonzero(truth[:, classes].any(axis=1))
+    labels = truth[np.ix_(kept, classes)].argmax(axis=1)
     ranking = statistics.ranked(similarities[np.ix_(kept, classes)])
-    labels = np.searchsorted(classes, labels[kept])
     names = [task.classes[c] for c in classes]
     k = max(1, min(task.k, len(names) - 1))  # top-3 of three classes would be right whatever the model says
     first = ranking[:, 0] == labels
@@ -199,31 +251,71 @@ def _result(
             "topk": float(among_k[selected].mean()),
         }
 
-    groups = {group: np.array(values)[kept] for group, values in images.groups.items()}
-    return Result(
-        task=task.name,
-        kind=task.kind,
-        split=task.split,
-        step=step,
-        rows=rows,
-        classes=tuple(names),
-        prompts=tuple(task.prompts[c] for c in classes),
-        n=len(kept),
-        expected=images.expected,
-        data=images.summary(),
-        complete=images.complete,
-        k=k,
-        chance=k / len(names),
-        constant=statistics.constant_predictor(labels, k),
-        accuracy=float(among_k.mean()),
-        interval=statistics.wilson(int(among_k.sum()), len(kept)),
-        top1=float(first.mean()),
-        balanced_top1=statistics.balanced_accuracy(confusion),
-        per_class={name: shares(labels == c) for c, name in enumerate(names) if (labels == c).any()},
-        per_group={
-            group: {str(value): shares(values == value) for value in np.unique(values)}
-            for group, values in groups.items()
+    return {
+        "metric": ACCURACY,
+        "n": len(kept),
+        "k": k,
+        "chance": k / len(names),
+        "simulated_random": statistics.simulated_random(len(kept), k, len(names)),
+        "constant": statistics.constant_predictor(labels, k),
+        "accuracy": float(among_k.mean()),
+        "interval": statistics.wilson(int(among_k.sum()), len(kept)),
+        "top1": float(first.mean()),
+        "balanced_top1": statistics.balanced_accuracy(confusion),
+        "per_class": {name: shares(labels == c) for c, name in enumerate(names) if (labels == c).any()},
+        "per_group": _per_group(images, kept, shares),
+        "predictions": dict(zip(names, confusion.sum(axis=0).tolist(), strict=True)),
+        "confusion": tuple(map(tuple, confusion.tolist())),
+    }
+
+
+def _precision(
+    task: Task, images: EvaluationSet, similarities: np.ndarray, truth: np.ndarray, classes: np.ndarray
+) -> dict[str, Any]:
+    """Several labels an image: the mean over `classes` of the average precision over all images."""
+    scores, truth = similarities[:, classes], truth[:, classes]
+    names = [task.classes[c] for c in classes]
+    top = statistics.ranked(scores)[:, 0]
+    first = truth[np.arange(len(truth)), top]
+    of_class = statistics.average_precision(scores, truth)[0]
+    labelled = np.flatnonzero(truth.any(axis=0))
+    frequency = float(truth[:, labelled].mean())
+    random = np.random.default_rng(0).random(scores.shape)
+
+    def mean_precision(of: np.ndarray, selected=np.s_[:]) -> float:
+        return float(statistics.over_classes(statistics.average_precision(of[selected], truth[selected]))[0])
+
+    def shares(selected: np.ndarray) -> dict[str, float | int]:
+        about = {"n": int(selected.sum()), "top1": float(first[selected].mean())}
+        some = truth[selected].any()  # in a small group nobody may have one of these labels
+        return about | ({"average_precision": mean_precision(scores, selected)} if some else {})
+
+    return {
+        "metric": MEAN_AVERAGE_PRECISION,
+        "n": len(truth),
+        "k": 0,
+        "chance": frequency,
+        "simulated_random": mean_precision(random),
+        "constant": frequency,
+        "accuracy": mean_precision(scores),
+        "interval": statistics.bootstrap_mean_average_precision(scores, truth),
+        "top1": float(first.mean()),
+        "balanced_top1": None,
+        "per_class": {
+            names[c]: {"n": int(truth[:, c].sum()), "average_precision": float(of_class[c])} for c in labelled
         },
-        predictions=dict(zip(names, confusion.sum(axis=0).tolist(), strict=True)),
-        confusion=tuple(map(tuple, confusion.tolist())),
-    )
+        "per_group": _per_group(images, np.arange(len(truth)), shares),
+        "predictions": dict(zip(names, np.bincount(top, minlength=len(names)).tolist(), strict=True)),
+        "confusion": (),
+    }
+
+
+def _per_group(
+    images: EvaluationSet, kept: np.ndarray, shares: Callable[[np.ndarray], dict[str, float | int]]
+) -> dict[str, dict[str, dict[str, float | int]]]:
+    """`shares` of the kept images of each value of each group."""
+    groups = {group: np.array(values)[kept] for group, values in images.groups.items()}
+    return {
+        group: {str(value): shares(values == value) for value in np.unique(values)}
+        for group, values in groups.items()
+    }

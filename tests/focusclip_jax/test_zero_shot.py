@@ -151,6 +151,31 @@ def test_an_imported_model_gets_one_row_that_claims_nothing_of_its_training():
     assert (result.rows, result.classes, result.n, result.top1) == ("unknown", TASK.classes, 4, 3 / 4)
 
 
+def test_classes_that_nobody_searched_the_captions_for_are_unknown_instead_of_guessed():
+    task = dataclasses.replace(TASK, classes=("up north", "east", "south", "west"))
+    images = dataclasses.replace(compass_set([0, 1], [0, 1]), labels=("up north", "east"))
+    before = training_text.collect(
+        ["up and north, facing east"], TASK.classes
+    )  # "up north" was not looked for
+    (result,) = zero_shot.evaluate(Compass(), task, images, before, step=0)
+    assert result.rows == "unknown"
+    assert result.heard_words == 0.5  # of the prompts "north", "east", "south" and "west"
+    assert result.unheard_words == ("south", "west")
+
+
+def test_the_share_of_prompt_words_counts_each_word_once():
+    prompts = tuple((f"a photo of the {name}, facing: {name}.", f"the {name}") for name in TASK.classes)
+    task = dataclasses.replace(TASK, prompts=prompts)
+    training = training_text.collect(["The photo", "of a North-West."], TASK.classes)
+    words = {"a", "photo", "of", "the", "facing", *TASK.classes}
+    images = compass_set([0, 1], [0, 1])
+    mixed, seen, unseen = zero_shot.score(task, images, np.eye(4)[:2], training, step=0)
+    assert mixed.heard_words == 1 - 3 / len(words)
+    assert mixed.unheard_words == ("east", "facing", "south")
+    assert seen.unheard_words == ("facing",)
+    assert unseen.unheard_words == ("east", "facing", "south")
+
+
 def test_an_image_that_cannot_be_read_is_named():
     def read(i):
         raise UserError(f"{i}.jpg: not a readable image")
@@ -158,6 +183,81 @@ def test_an_image_that_cannot_be_read_is_named():
     images = dataclasses.replace(compass_set([0, 1], [0, 1]), read=read)
     with pytest.raises(UserError, match=r"0\.jpg: not a readable image"):
         zero_shot.evaluate(Compass(), TASK, images, NOTHING, step=0)
+
+
+def test_a_simulated_random_run_scatters_about_chance_and_can_be_repeated():
+    once = statistics.simulated_random(10_000, 3, 40)
+    assert once == statistics.simulated_random(10_000, 3, 40)
+    assert once != statistics.simulated_random(10_000, 3, 40, seed=1)
+    low, high = statistics.wilson(round(once * 10_000), 10_000)
+    assert low < 3 / 40 < high
+
+
+def brute_average_precision(scores, truth):
+    """By the definition: at each positive image, the precision among all that score at least as high."""
+    precisions = [truth[scores >= score].mean() for score in scores[truth]]
+    return np.mean(precisions)
+
+
+def test_average_precision_is_its_definition_with_ties_and_weights():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 6, (40, 3)).astype(float)  # many ties
+    truth = rng.random((40, 3)) < 0.3
+    truth[:, 2] = False
+    counts = rng.integers(0, 3, (5, 40))
+    found = statistics.average_precision(scores, truth, counts.astype(float))
+    assert found.shape == (5, 3)
+    assert np.isnan(found[:, 2]).all()
+    for b, count in enumerate(counts):
+        repeated = np.repeat(np.arange(40), count)
+        for c in range(2):
+            expected = brute_average_precision(scores[repeated, c], truth[repeated, c])
+            assert found[b, c] == pytest.approx(expected)
+    # Scores that say nothing give the frequency of the label.
+    np.testing.assert_allclose(
+        statistics.average_precision(np.ones((40, 3)), truth)[0, :2], truth.mean(axis=0)[:2]
+    )
+
+
+def test_the_bootstrap_interval_is_as_wide_as_new_samples_scatter():
+    def sample(seed, n=300):
+        rng = np.random.default_rng(seed)
+        truth = rng.random((n, 4)) < 0.3
+        return truth + rng.normal(size=(n, 4)), truth
+
+    values = [statistics.over_classes(statistics.average_precision(*sample(s)))[0] for s in range(200)]
+    low, high = statistics.bootstrap_mean_average_precision(*sample(1000), resamples=200)
+    assert low < np.mean(values) < high
+    assert (high - low) / (2 * 1.96) == pytest.approx(np.std(values), rel=0.3)
+    again = statistics.bootstrap_mean_average_precision(*sample(1000), resamples=200)
+    assert (low, high) == again
+
+
+def test_images_with_several_labels_are_scored_by_mean_average_precision():
+    task = dataclasses.replace(TASK, several=True)
+    labels = (("north",), ("north", "east"), ("south",), ("south", "north"))
+    images = dataclasses.replace(
+        compass_set([0, 1, 2, 3], [0, 1, 2, 3], {"hand": tuple("LLRR")}), labels=labels
+    )
+    similarities = np.array(
+        [[0.9, 0.1, 0.3, 0.5], [0.8, 0.7, 0.2, 0.4], [0.7, 0.9, 0.1, 0.3], [0.1, 0.2, 0.9, 0.2]]
+    )
+    training = training_text.collect(["north and west"], TASK.classes)
+    mixed, seen, unseen = zero_shot.score(task, images, similarities, training, step=0)
+    north, east, south = (1 + 1 + 3 / 4) / 3, 1 / 2, (1 + 2 / 4) / 2  # nobody is labelled west
+    assert (mixed.metric, mixed.k, mixed.n, mixed.rows) == ("mean average precision", 0, 4, "mixed")
+    assert mixed.accuracy == pytest.approx((north + east + south) / 3)
+    assert mixed.chance == mixed.constant == pytest.approx((3 / 4 + 1 / 4 + 2 / 4) / 3)
+    assert mixed.top1 == 3 / 4
+    assert mixed.predictions == {"north": 2, "east": 1, "south": 1, "west": 0}
+    assert mixed.per_class["south"] == {"n": 2, "average_precision": south}
+    assert "west" not in mixed.per_class
+    assert mixed.per_group["hand"]["L"] == {"n": 2, "top1": 1.0, "average_precision": 1.0}
+    assert (mixed.balanced_top1, mixed.confusion) == (None, ())
+    assert mixed.interval[0] <= mixed.accuracy <= mixed.interval[1]
+    # A label's precision does not depend on the other labels, so a part keeps all images.
+    assert (seen.classes, seen.n, seen.accuracy) == (("north", "west"), 4, pytest.approx(north))
+    assert (unseen.n, unseen.accuracy) == (4, pytest.approx((east + south) / 2))
 
 
 # Wilson (1927), computed independently: the roots p of (hits/n − p)² = z² p (1 − p) / n.
