@@ -20,11 +20,12 @@ from annotation.records import ImageRecord
 
 class Review(NamedTuple):
     """reasons: why a description is refused, each one short: "KIND: what". gendered: its gendered words, in
-    their order. judged: how its claims fare."""
+    their order. judged: how its claims fare. sentences: their words."""
 
     reasons: list[str]
     gendered: list[str]
     judged: verdicts.Judged
+    sentences: list[list[str]]
 
 
 def check(text: str, record: ImageRecord) -> list[str]:
@@ -35,14 +36,16 @@ def check(text: str, record: ImageRecord) -> list[str]:
 def review(text: str, record: ImageRecord) -> Review:
     judged = verdicts.judge(text, record)
     if not text.strip():
-        return Review(["empty"], [], judged)
+        return Review(["empty"], [], judged, [])
     own_text = without_label(text, record.category, record.activity)
-    sentences = [words(sentence) for sentence in sentences_of(own_text)]
+    said = [words(sentence) for sentence in sentences_of(text)]
+    sentences = said if own_text == text else [words(sentence) for sentence in sentences_of(own_text)]
     people = len(record.people)
     gendered = [word for sentence in sentences for word in sentence if word in _GENDERED]
     reasons = [
         *_truncated(text),
         *_refusal(own_text),
+        *_chatter(own_text),
         *_template(own_text),
         *_coordinates(own_text),
         *_repetition(sentences, people),
@@ -50,7 +53,7 @@ def review(text: str, record: ImageRecord) -> Review:
         *(_people_count(sentences, people) if record.people_complete else ()),
         *[f"contradicts the joints: {claim.words}" for claim in judged.contradicted],
     ]
-    return Review(reasons, gendered, judged)
+    return Review(reasons, gendered, judged, [sentence for sentence in said if sentence])
 
 
 # ---------------------------------------------------------------------------------------------------- words
@@ -104,7 +107,6 @@ def _truncated(text: str) -> list[str]:
 
 
 _REFUSALS = (
-    *("as an ai", "as a language model", "as a large language model", "as an artificial"),
     *(" i'm sorry", " i am sorry", " i'm unable", " i am unable", " i'm not able", " i am not able"),
     *(" i cannot", " i can't", " i can not", " i won't", " i apologi", " i do not have", " i don't have"),
     *("my apologies", " sorry, ", "please provide", "could you provide"),
@@ -115,6 +117,53 @@ def _refusal(text: str) -> list[str]:
     lower = f" {text.lower()}".replace("’", "'").replace("\n", " ")
     found = next((phrase for phrase in _REFUSALS if phrase in lower), None)
     return [f"refusal: {found.strip(' ,')!r}"] if found else []
+
+
+# ------------------------------------------------------------------------------------------ talk around it
+
+_WORKS = "description|caption|paragraph|summary|answer|response|analysis|breakdown|overview|version|output"
+_WORK = f"(?:{_WORKS})"
+# What a model says before the caption: that it will, that it does, or what the caption is.
+_OPENING = re.compile(
+    r"\W*(?:"
+    r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|alright|got it|understood|great|no problem"
+    r"|hello|hi|thanks|thank you)\b(?=[ ]?[!,.:–—-]| (?:for|here|i|let|to)\b)"
+    r"|(?:here(?:'s| is| are)|below (?:is|are)|the following (?:is|are)|this is)"
+    rf"(?: (?!(?:person|people|individual|figure|some(?:one|body))s? )[\w'-]+){{0,6}}? {_WORK}s?\b"
+    r"|let(?:'s| me| us)\b|i(?:'ll|'d| will| would)\b"
+    rf"|(?:#+ )?(?:[a-z-]+ ){{0,3}}{_WORK}\W{{0,3}}:"
+    r")"
+)
+# What it says behind or in between: of itself, of its text, and to whoever asked.
+_ASIDE = re.compile(
+    r"\bas an ai\b|\bas an? (?:\w+ )?language model\b|\bas an artificial\b"
+    r"|\b(?:i )?hope (?:this|that|it|these|my)\b|\blet me know\b|\bfeel free\b|\bhesitate to\b"
+    r"|\bhappy to (?:help|assist|adjust|refine|revise|provide)\b|\banything else\b"
+    r"|\b(?:would|do) you (?:like|want|need)\b"
+    r"|\bif you(?:'d| would|'ve| have)? (?:like|need|want|any|more|provide)"
+    r"|\byou(?:'ve| have)? (?:provided?|gave|given|supplied|asked|requested|shared)\b"
+    r"|\byour (?:request|question|prompt|instructions?|input|data|template)\b|\bas (?:requested|instructed)\b"
+    rf"|\b(?:this|my|the above|the) {_WORK} (?:is|was|captures?|provides?|aims?|follows?|adheres?|avoids?"
+    r"|includes?|contains?|uses?|does|should|above|below|has|assumes?|focus(?:es)?)\b"
+    r"|\bnote that (?:this|these|the|my|i) (?:\w+ )?(?:description|caption|data|coordinate|keypoint)s?\b"
+    r"|\bword count\b"
+)
+
+# Every aside holds one of these. Looking for them first takes a hundredth of the time.
+_IN_ASIDES = (
+    *("you", "hope", "let me know", "feel free", "hesitate", "happy to", "anything else", "as an", "as a "),
+    *("as requested", "as instructed", "note that", "word count"),
+    *_WORKS.split("|"),
+)
+
+
+def _chatter(text: str) -> list[str]:
+    """ "Sure, here is a description:", "I hope this helps!": a text encoder would learn it like the rest."""
+    lower = text.lower().replace("’", "'")
+    found = _OPENING.match(lower)
+    if not found and any(word in lower for word in _IN_ASIDES):
+        found = _ASIDE.search(lower)
+    return [f"chatter: {' '.join(found[0].split()).strip(' ,:*#')[:60]!r}"] if found else []
 
 
 # -------------------------------------------------------------------------------- templates and raw fields
@@ -159,6 +208,7 @@ def _coordinates(text: str) -> list[str]:
 # ----------------------------------------------------------------------------------------------- repetition
 
 _LONGEST_LOOP = 12  # words
+_LOOP = re.compile(rf"(.{{1,{_LONGEST_LOOP}}})\1\1", re.DOTALL)  # where a word is one character
 
 
 def _repetition(sentences: list[list[str]], people: int) -> list[str]:
@@ -168,6 +218,9 @@ def _repetition(sentences: list[list[str]], people: int) -> list[str]:
         if times > max(1, people):
             return [f"repetition: {times} times {' '.join(sentence)[:60]!r}"]
     tokens = [word for sentence in sentences for word in sentence]
+    numbers: dict[str, int] = {}
+    if not _LOOP.search("".join([chr(256 + numbers.setdefault(word, len(numbers))) for word in tokens])):
+        return []
     for period in range(1, _LONGEST_LOOP + 1):
         again = list(map(operator.eq, tokens, tokens[period:]))
         if sum(again) < 2 * period:

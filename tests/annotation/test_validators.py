@@ -77,12 +77,82 @@ def test_other_ends_of_sentences_are_no_cut(end):
     [
         "I'm sorry, but I can't describe people.",
         "I’m sorry, I cannot help with that.",
-        "As an AI language model, I see no image.",
+        "As an AI language model, I cannot see the image.",
         "The pose is unclear. Please provide the keypoints.",
     ],
 )
 def test_refusal(text):
     assert "refusal" in kinds(text)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "Sure! Here's a description of the pose:\n\n",
+        "Sure, here is the description based on the given template: ",
+        "Certainly! Below is a detailed description of the image. ",
+        "Of course. ",
+        "Absolutely, ",
+        "Okay, let's break this down. ",
+        "Here is a gender-neutral description of the person's pose: ",
+        "Here’s the caption:\n",
+        "The following is a concise description. ",
+        "Thank you for the keypoints. ",
+        "I'd be happy to help! ",
+        "Let me describe the scene. ",
+        "**Description:** ",
+        "### Pose Description:\n",
+        "Final answer: ",
+        "As an AI language model, I see no image, only joints. ",
+        "Based on the keypoints you provided, this is what is seen. ",
+        "As requested, no gendered words are used. ",
+    ],
+)
+def test_talk_before_the_caption(before):
+    assert kinds(before + FINE) == ["chatter"]
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        " I hope this helps!",
+        "\n\nI hope this description meets your requirements.",
+        "\n\nLet me know if you would like me to add anything.",
+        " Feel free to ask for more details.",
+        " Please don't hesitate to reach out.",
+        " Is there anything else?",
+        " Would you like a shorter version?",
+        " If you have any further questions, ask.",
+        "\n\n(Word count: about 90 words.)",
+        " Note that this description is based on the joints alone.",
+        " Please note that the provided coordinates are approximate.",
+        " This description avoids any mention of gender.",
+        " Overall, the description follows your template.",
+    ],
+)
+def test_talk_after_the_caption(behind):
+    assert kinds(FINE + behind) == ["chatter"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "There is one person in the image, who gives the answer to a call.",
+        "In this image, one person is standing. Here the left leg is straight, and there the right is bent.",
+        "Great balance is needed: one person stands on the left leg.",
+        "One person is reading a description aloud.",
+        "One person lets the right arm rise. This is a certain sign of effort, and of course of strain.",
+        "Below the knee of the one person shown, the left leg is straight.",
+        "The following person is shown: one person with the left leg straight.",
+        "The analysis of data is done by one person.",
+        "You can see one person. If the torso leans at all, it does so slightly.",
+        "Okayama is where one person stands.",
+        "Person 1: the left leg is straight.",
+        "**Left leg:** straight. One person is shown.",
+    ],
+)
+def test_what_only_looks_like_talk_passes(text):
+    assert kinds(text) == []
 
 
 @pytest.mark.parametrize(
