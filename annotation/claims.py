@@ -8,6 +8,7 @@ that it cannot tell from the other. It does not look at joints; `verdicts.py` do
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -196,6 +197,12 @@ _NOT_HIGH = re.compile(
     r"(?: up)?(?: slightly| partially)"
     r"|(?: up)?(?: \w+)? (?:to|at|in front|forward|towards?|near|close|across)\b"
 )
+_NEARLY = re.compile(r"almost|near|most|fair|relative|somewhat|quite|slight")
+_DIGITS = re.compile(r"\d+")
+_RIGHT_ANGLE = re.compile(r"\bright[ -]angle|\bninety")
+_SLIGHTLY = re.compile(r"slight|little|a bit|gentl|soft|somewhat|wide|obtuse|partial|small")
+_SHARPLY = re.compile(r"sharp|acute|tight|deep")
+_SENTENCE_END = re.compile(r"[.!?;]+\s+|\n+")
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
 
@@ -207,12 +214,20 @@ def read(text: str) -> list[Claim]:
     """All claims of a text, in its order."""
     claims: list[Claim] = []
     person, turns = None, 0
-    for sentence in re.split(r"[.!?;]+\s+|\n+", _plain(text)):
-        reader = _SentenceReader(sentence, person, turns)
-        if "respectively" not in sentence:
-            claims += reader.read()
-        person, turns = reader.person, reader.turns
+    for sentence in _SENTENCE_END.split(_plain(text)):
+        read, person, turns = _read_sentence(sentence, person, turns)
+        claims += read
     return claims
+
+
+@functools.lru_cache(maxsize=16384)  # captions of templates, and those of one image, repeat sentences
+def _read_sentence(
+    sentence: str, person: Person | None, turns: int
+) -> tuple[tuple[Claim, ...], Person | None, int]:
+    """Its claims; then whom, and how many people, the text has come to by its end."""
+    reader = _SentenceReader(sentence, person, turns)
+    read = () if "respectively" in sentence else tuple(reader.read())
+    return read, reader.person, reader.turns
 
 
 def _plain(text: str) -> str:
@@ -340,7 +355,7 @@ class _SentenceReader:
         words = " ".join((*adverbs, item[0]))
         if kind == "bent":
             self._claim(part, _how_bent(words), None, item)
-        elif kind == "straight" and re.search(r"almost|near|most|fair|relative|somewhat|quite|slight", words):
+        elif kind == "straight" and _NEARLY.search(words):
             self._claim(part, "nearly straight", None, item)
         elif "slightly" not in words and "partial" not in words:
             self._claim(part, kind, None, item)
@@ -410,10 +425,10 @@ def _which_person(item: re.Match[str]) -> Person | None:
 
 
 def _how_bent(words: str) -> str:
-    if degrees := re.search(r"\d+", words):
+    if degrees := _DIGITS.search(words):
         return f"bent at {degrees[0]}"
-    if re.search(r"\bright[ -]angle|\bninety", words):
+    if _RIGHT_ANGLE.search(words):
         return "bent at 90"
-    if re.search(r"slight|little|a bit|gentl|soft|somewhat|wide|obtuse|partial|small", words):
+    if _SLIGHTLY.search(words):
         return "slightly bent"
-    return "sharply bent" if re.search(r"sharp|acute|tight|deep", words) else "bent"
+    return "sharply bent" if _SHARPLY.search(words) else "bent"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import platform
@@ -85,29 +86,28 @@ def measure(journals: Sequence[Path]) -> Groups:
         split = name if names.count(name) == 1 else str(path)
         folder = JournalFolder(path, path / "images")
         chunks = [
-            (folder, range(at, min(at + _IMAGES_AT_ONCE, len(folder))))
-            for at in range(0, len(folder), _IMAGES_AT_ONCE)
+            range(at, min(at + _IMAGES_AT_ONCE, len(folder))) for at in range(0, len(folder), _IMAGES_AT_ONCE)
         ]
         with tqdm(total=len(folder), unit=" images", desc=f"measure {split}", leave=False) as bar:
-            for chunk, measured in zip(chunks, _measured(chunks, len(folder)), strict=True):
+            for chunk, measured in zip(chunks, _measured(folder, chunks), strict=True):
                 for source, group in measured.items():
                     groups.setdefault((split, source), Group()).extend(group)
-                bar.update(len(chunk[1]))
+                bar.update(len(chunk))
     return groups
 
 
-def _measured(chunks: list[tuple[JournalFolder, range]], images: int) -> Iterator[dict[str, Group]]:
+def _measured(folder: JournalFolder, chunks: list[range]) -> Iterator[dict[str, Group]]:
     """The chunks in order, on all cores where that is worth it."""
     workers = min(len(os.sched_getaffinity(0)), len(chunks))
-    if workers < 2 or images < _WORTH_A_PROCESS:
-        yield from map(_measure_chunk, chunks)
+    measure_chunk = functools.partial(_measure_chunk, folder)
+    if workers < 2 or len(folder) < _WORTH_A_PROCESS:
+        yield from map(measure_chunk, chunks)
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(_measure_chunk, chunks)
+        yield from pool.imap(measure_chunk, chunks)
 
 
-def _measure_chunk(chunk: tuple[JournalFolder, range]) -> dict[str, Group]:
-    folder, numbers = chunk
+def _measure_chunk(folder: JournalFolder, numbers: range) -> dict[str, Group]:
     groups: dict[str, Group] = {}
     for number in numbers:
         entry = folder.read(number)
@@ -131,9 +131,9 @@ def _add(group: Group, answer: Answer, record: ImageRecord) -> None:
 
 def of_caption(caption: str, record: ImageRecord) -> tuple[Measures, list[list[str]], list[str]]:
     """A caption's measures, the words of its sentences, and what validators hold against it."""
-    sentences = [words for s in validators.sentences_of(caption) if (words := validators.words(s))]
-    words = [word for sentence in sentences for word in sentence]
     review = validators.review(caption, record)
+    sentences = review.sentences
+    words = [word for sentence in sentences for word in sentence]
     measures = Measures(
         words=len(words),
         sentences=len(sentences),

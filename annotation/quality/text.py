@@ -44,12 +44,16 @@ def mtld(words: Sequence[str]) -> float:
 
 def _factors(words: Sequence[str]) -> float:
     factors, seen, count = 0.0, set(), 0
+    different = 0
     for word in words:
-        seen.add(word)
+        if word not in seen:
+            seen.add(word)
+            different += 1
         count += 1
-        if len(seen) <= _MTLD_THRESHOLD * count:
-            factors, seen, count = factors + 1, set(), 0
-    rest = (1 - len(seen) / count) / (1 - _MTLD_THRESHOLD) if count else 0.0
+        if different <= _MTLD_THRESHOLD * count:
+            factors, different, count = factors + 1, 0, 0
+            seen.clear()
+    rest = (1 - different / count) / (1 - _MTLD_THRESHOLD) if count else 0.0
     return factors + rest
 
 
