@@ -22,7 +22,11 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "--journal", required=True, type=Path, metavar="DIR", help="OUT of describe or import-captions"
+        "--journal",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="OUT of describe, whole or in parts, or of import-captions",
     )
     parser.add_argument("--split", required=True, choices=captions.SPLITS)
     parser.add_argument(

@@ -38,7 +38,8 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         type=Path,
         action="append",
         metavar="DIR",
-        help="OUT of `annotate describe` or `annotate import-captions`; may be given several times",
+        help="OUT of `annotate describe`, whole or in parts, or of `annotate import-captions`; may be given "
+        "several times",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where stats.json and the pictures go")
 

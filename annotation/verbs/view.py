@@ -21,7 +21,9 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     )
     parser.set_defaults(run=run)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--journal", type=Path, metavar="DIR", help="OUT of `annotate describe`")
+    what.add_argument(
+        "--journal", type=Path, metavar="DIR", help="OUT of `annotate describe`, whole or in parts"
+    )
     what.add_argument("--shards", type=Path, metavar="DIR", help="OUT of `annotate pack`")
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="photographs of the journal (default: JOURNAL/images)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from annotation import journal, records
+from annotation import journal, parts, records
 from annotation.errors import UserError
 from annotation.viewer import photos
 from annotation.viewer.entries import OK, UNKNOWN, Answer, Entry
@@ -19,35 +21,49 @@ from annotation.viewer.entries import OK, UNKNOWN, Answer, Entry
 class JournalFolder:
     """The images of `records.jsonl`, numbered from 0, with their rows of `journal.jsonl`.
 
+    directory: OUT of `annotate describe`, whole or in parts; the parts' images follow one another.
     Only the places of the lines are in memory. What a running `annotate describe` appends later is not seen.
     `strangers` counts the journal's rows on images that `records.jsonl` does not hold as they were described.
-    Safe to share between threads.
+    Safe to share between threads. Raises UserError where there is no journal, or a part of one is missing.
     """
 
     def __init__(self, directory: Path, images: Path):
         self.name = str(directory)
         self.images = images
-        self._records = directory / journal.RECORDS
-        self._journal = directory / journal.JOURNAL
-        if not self._records.is_file():
-            raise UserError(
-                f"{self._records}: not there; --journal expects the OUT of `annotate describe … --out=OUT`"
-            )
+        self._journals = [_Journal(folder) for folder in parts.journals(directory)]
+        self._starts = list(itertools.accumulate((len(one.places) for one in self._journals), initial=0))
+        self.strangers = sum(one.strangers for one in self._journals)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def read(self, number: int) -> Entry:
+        """Image `number` as both files tell it. Raises UserError where a line has changed since."""
+        part = bisect.bisect_right(self._starts, number) - 1
+        return self._journals[part].read(number - self._starts[part])
+
+    def photo(self, entry: Entry) -> Path:
+        """The photograph's file. Raises `photos.NoPhoto` with the reason where there is none to be shown."""
+        return photos.path_inside(self.images, entry.record.image_id)
+
+
+class _Journal:
+    """One folder with `records.jsonl` and `journal.jsonl`: where the lines of each image lie."""
+
+    def __init__(self, folder: Path):
+        self._records = folder / journal.RECORDS
+        self._journal = folder / journal.JOURNAL
         inputs, places = {}, []
         for place, line in _lines(self._records, "records"):
             where = f"{self._records}: line {len(places) + 1}"
             inputs[journal.input_hash(records.from_json(line, where))] = len(places)
             places.append(place)
-        self._places = np.array(places, np.int64)
+        self.places = np.array(places, np.int64)
         self._rows, self.strangers = self._rows_by_record(inputs)
 
-    def __len__(self) -> int:
-        return len(self._places)
-
     def read(self, number: int) -> Entry:
-        """Image `number` as both files tell it. Raises UserError where a line has changed since."""
         with open(self._records, "rb") as file:
-            line = _line_at(file, self._places[number])
+            line = _line_at(file, self.places[number])
         record = records.from_json(line, f"{self._records}: record {number + 1}")
         rows = []
         if self._rows[number]:
@@ -55,13 +71,9 @@ class JournalFolder:
                 rows = [_row(_line_at(file, place), self._journal) for place in self._rows[number]]
         return Entry(record, tuple(_answers(rows)))
 
-    def photo(self, entry: Entry) -> Path:
-        """The photograph's file. Raises `photos.NoPhoto` with the reason where there is none to be shown."""
-        return photos.path_inside(self.images, entry.record.image_id)
-
     def _rows_by_record(self, inputs: dict[str, int]) -> tuple[list[list[int]], int]:
         """Where each record's rows lie, in their order, and how many rows belong to no record."""
-        rows: list[list[int]] = [[] for _ in inputs]
+        rows: list[list[int]] = [[] for _ in self.places]
         strangers = 0
         if self._journal.is_file():
             for place, line in _lines(self._journal, "journal"):
@@ -96,7 +108,7 @@ def _row(line: bytes, path: Path) -> dict[str, Any]:
     try:
         row = json.loads(line)
         row["input"], row["status"], row["describer"], row["params"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path}: holds a line that is no journal row ({error}): {line[:60]!r} …; "
             "if the file was replaced, start the viewer again"

@@ -1,5 +1,6 @@
 """Array jobs: however a journal is divided and in whatever order its parts run, the shards are the same."""
 
+import json
 import os
 import re
 import signal
@@ -158,6 +159,47 @@ def test_a_part_may_hold_nothing(tmp_path, source):
     assert cli.main([*pack(tmp_path, "few", "parts"), "--shards=1", "--part=2/2"]) == 0
     assert cli.main([*pack(tmp_path, "few", "parts"), "--shards=1", "--part=1/2"]) == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "parts")
+
+
+def test_parts_are_judged_exported_and_looked_at_as_one(tmp_path, source, capsys):
+    flags = [source, tmp_path / "whole", "--limit=24"]
+    assert cli.main(describe(*flags)) == 0
+    flags[1] = tmp_path / "parts"
+    for part in (2, 1, 3):
+        assert cli.main(describe(*flags, f"--part={part}/3")) == 0
+    for name in ("whole", "parts"):
+        given = f"--journal={tmp_path / name}"
+        assert cli.main(["stats", given, f"--out={tmp_path / name / 'stats'}"]) == 0
+        export = ["export", given, "--split=train", "--format=released", f"--out={tmp_path / name / 'set'}"]
+        assert cli.main(export) == 0
+        view = ["view", given, f"--images={tmp_path / 'photos'}", f"--export={tmp_path / name / 'pages'}"]
+        assert cli.main(view) == 0
+    assert capsys.readouterr().err.count("pages/index.html: 24 of 24 images") == 2
+
+    def groups(name):
+        summary = json.loads((tmp_path / name / "stats" / "stats.json").read_text())
+        return [group | {"split": ""} for group in summary["groups"]]
+
+    def exported(name):
+        files = (tmp_path / name / "set").glob("*/*/train.json")
+        return sorted(json.dumps(row) for path in files for row in json.loads(path.read_text()))
+
+    def shown(name):
+        pages = (tmp_path / name / "pages").glob("image-*.html")
+        return {re.search("photo [0-9]+.jpg", page.read_text())[0] for page in pages}
+
+    assert groups("parts") == groups("whole")
+    assert exported("parts") == exported("whole")
+    assert shown("parts") == shown("whole")
+    assert len(shown("whole")) == 24
+    assert len(exported("whole")) == 4 * 24
+
+
+def test_what_reads_a_journal_wants_all_of_its_parts(tmp_path, source, capsys):
+    assert cli.main(describe(source, tmp_path / "parts", "--part=2/2")) == 0
+    for verb in (["stats"], ["view"], ["export", "--split=train", f"--out={tmp_path / 'out'}"]):
+        assert cli.main([*verb, f"--journal={tmp_path / 'parts'}"]) == 2
+        assert "1 of 2 parts are there; run `annotate describe` with --part=1/2" in capsys.readouterr().err
 
 
 def test_a_part_depends_on_the_id_alone_and_parts_are_about_equal():
