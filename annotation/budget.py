@@ -33,6 +33,11 @@ def cost(price: Price | None, prompt_tokens: float, completion_tokens: float) ->
     return price and (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6
 
 
+def most_tokens(text: str) -> int:
+    """The most tokens that a prompt of `text` can have: no tokenizer makes more than one of a byte."""
+    return len(text.encode()) + _OVERHEAD
+
+
 class PromptTokens:
     """The most tokens that a prompt can have, closer after the first answers have told their usage."""
 

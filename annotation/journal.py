@@ -43,6 +43,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 import os
 import uuid
 from collections import Counter
@@ -114,8 +115,10 @@ def read_rows(directory: Path) -> Iterator[dict[str, Any]]:
                 return
             try:
                 row = json.loads(line)
-                row["key"], row["status"]
-            except (ValueError, KeyError, TypeError) as error:
+                row["key"], row["status"], row["input"], row["describer"], row["params"]
+                if row["status"] == OK:
+                    row["captions"]
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UserError(
                     f"{path}: line {number}: not a journal row ({error}); expected one JSON object per line"
                 ) from None
@@ -202,22 +205,29 @@ class Usage:
 
     def add(self, answer: dict[str, Any]) -> None:
         tokens = answer["usage"]
-        self.prompt_tokens += tokens["prompt_tokens"]
-        self.completion_tokens += tokens["completion_tokens"]
+        self.prompt_tokens += _amount(tokens["prompt_tokens"])
+        self.completion_tokens += _amount(tokens["completion_tokens"])
         if answer["cost"] is None:
             self._unpriced(tokens, +1)
         else:
-            self.cost += answer["cost"]
+            self.cost += _amount(answer["cost"])
 
     def reserve(self, reserved: dict[str, Any], sign: int) -> None:
         if reserved["cost"] is None:
             self._unpriced(reserved, sign)
         else:
-            self.reserved_cost += sign * reserved["cost"]
+            self.reserved_cost += sign * _amount(reserved["cost"])
 
     def _unpriced(self, tokens: dict[str, Any], sign: int) -> None:
-        self.unpriced_prompt += sign * tokens["prompt_tokens"]
-        self.unpriced_completion += sign * tokens["completion_tokens"]
+        self.unpriced_prompt += sign * _amount(tokens["prompt_tokens"])
+        self.unpriced_completion += sign * _amount(tokens["completion_tokens"])
+
+
+def _amount(value: Any) -> Any:
+    """Tokens or USD as they are. Raises ValueError for what would make spending look lower, or unknowable."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{value!r} where tokens or USD are expected")
+    return value
 
 
 class Journal:
@@ -337,9 +347,10 @@ def read_ledger(directory: Path) -> Ledger:
     for number, row in enumerate(read_rows(directory), 1):
         try:
             ledger.add(row)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            what = f"a row without {error}" if isinstance(error, KeyError) else f"{error}"
             raise UserError(
-                f"{directory / JOURNAL}: line {number}: a row without {error}; expected the fields that "
+                f"{directory / JOURNAL}: line {number}: {what}; expected the fields that "
                 "annotation/journal.py names"
             ) from None
     return ledger

@@ -124,5 +124,5 @@ def from_json(line: str | bytes, where: str) -> ImageRecord:
             for p in row.pop("people")
         )
         return ImageRecord(people=people, **row)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{where}: not a record ({error}); expected one JSON object per line") from None

@@ -158,7 +158,7 @@ class Service:
     def _object(self, answer: Any, what: str) -> dict[str, Any]:
         try:
             found = json.loads(self._without_key(answer.text))
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise UserError(f"{self.host}: {what}: the answer is not a JSON object; is --base-url right?")

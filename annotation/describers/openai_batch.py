@@ -298,6 +298,8 @@ def harvest(requests: OpenRequests, opened: journal.Journal, lines: Iterable[byt
             fields = openai_chat.outcome(part.settings, body, completion, record, request_id)
         if "error" in fields:
             found.errors[fields["error"]] += 1
+        if "told" in fields.get("answer", {}).get("usage", ()):
+            found.errors[openai_chat.IMPOSSIBLE_USAGE] += 1
         opened.outcome(attempt, **fields)
     return found
 

@@ -18,6 +18,12 @@ SAMPLING = {"temperature": 0.5, "max_tokens": 512, "frequency_penalty": 1.0}
 # Parameters that a newer model takes under another name.
 RENAMED = {"max_tokens": "max_completion_tokens"}
 
+# More tokens than any model takes at once; and so many characters of a nonsensical count are kept.
+_MOST_TOKENS, _TOLD = 10_000_000, 200
+IMPOSSIBLE_USAGE = (
+    "answers with an impossible count of tokens (usage.told in the journal), counted at the worst case"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -85,7 +91,7 @@ def outcome(
     choice = _first_choice(response)
     if choice is None:
         return {"status": journal.UNKNOWN, "error": "an answer without choices[0].message"}
-    usage = _usage(response) or _estimated_usage(body, choice)
+    usage = _usage(response, settings, body, choice)
     finish = choice.get("finish_reason")
     answer = {
         "model": settings.model,
@@ -113,22 +119,51 @@ def outcome(
     return {"status": journal.OK, "captions": captions, "answer": answer}
 
 
-def _usage(response: Any) -> dict[str, int] | None:
-    usage = response.get("usage") if isinstance(response, dict) else None
-    if not isinstance(usage, dict):
+def _usage(
+    response: dict[str, Any], settings: Settings, body: dict[str, Any], choice: dict[str, Any]
+) -> dict:
+    """Tokens as the service counts them, estimated where it does not, the most possible where it cannot be.
+
+    A count that no request has (negative, a text, astronomic, none for a prompt that was sent) must not make
+    spending look lower than it may be; `told` keeps what was said.
+    """
+    usage = response.get("usage")
+    if usage is None or usage == {}:
+        return _estimated_usage(body, choice)
+    of = usage if isinstance(usage, dict) else {}
+    prompt, completion = _count(of.get("prompt_tokens")), _count(of.get("completion_tokens"))
+    if not prompt or completion is None or (completion == 0 and choice["message"].get("content")):
+        return {
+            "prompt_tokens": budget.most_tokens(_prompt(body)),
+            "completion_tokens": settings.max_tokens,
+            "reasoning_tokens": 0,
+            "estimated": True,
+            "told": repr(usage)[:_TOLD],
+        }
+    details = of.get("completion_tokens_details")
+    reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "reasoning_tokens": _count(reasoning) or 0,
+    }
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; None for what cannot be one. Some servers write whole numbers as 12.0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_TOKENS:
         return None
-    reasoning = usage.get("completion_tokens_details")
-    reasoning = reasoning.get("reasoning_tokens") if isinstance(reasoning, dict) else None
-    found = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
-    found["reasoning_tokens"] = reasoning or 0
-    return found if all(isinstance(n, int) and n >= 0 for n in found.values()) else None
+    return int(value) if value == int(value) else None
+
+
+def _prompt(body: dict[str, Any]) -> str:
+    return "".join(message["content"] for message in body["messages"])
 
 
 def _estimated_usage(body: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
     """For servers that do not say it."""
-    prompt = "".join(message["content"] for message in body["messages"])
     return {
-        "prompt_tokens": budget.estimate_tokens(prompt),
+        "prompt_tokens": budget.estimate_tokens(_prompt(body)),
         "completion_tokens": budget.estimate_tokens(str(choice["message"].get("content"))),
         "reasoning_tokens": 0,
         "estimated": True,

@@ -173,6 +173,10 @@ class _Run:
             base_url=self._settings.base_url,
             max_retries=0,  # every try has a row of its own
             timeout=httpx2.Timeout(self._options.timeout, connect=min(10.0, self._options.timeout)),
+            # The client keeps 100 connections open; more at once would be opened anew for every request.
+            http_client=openai.DefaultAsyncHttpxClient(
+                limits=httpx2.Limits(max_keepalive_connections=self._options.concurrency)
+            ),
         )
         async with self._client:
             with tqdm(
@@ -311,7 +315,10 @@ class _Run:
             if "answer" in fields:
                 usage = fields["answer"]["usage"]
                 used = usage["prompt_tokens"] + usage["completion_tokens"]
-                self._prompt_tokens.learn(text, usage["prompt_tokens"])
+                if "told" in usage:
+                    self._notes[openai_chat.IMPOSSIBLE_USAGE] += 1
+                elif not usage.get("estimated"):
+                    self._prompt_tokens.learn(text, usage["prompt_tokens"])
                 self._failed_in_a_row = 0
             self._journal.outcome(attempt, **fields)
         finally:
@@ -369,7 +376,7 @@ class _Run:
         self._learn_limits(response.headers)
         try:
             answer = json.loads(self._without_key(response.text))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"status": journal.UNKNOWN, "error": "an answer that is not JSON"}, _Result(True, True)
         fields = openai_chat.outcome(settings, body, answer, record, response.headers.get("x-request-id", ""))
         return fields, _Result(paid=True, retry=fields["status"] == journal.UNKNOWN)

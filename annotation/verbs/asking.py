@@ -47,7 +47,10 @@ def add_spending_arguments(group: argparse._ArgumentGroup) -> None:
     """For how much."""
     group.add_argument("--dry-run", action="store_true", help="say what it would take and send nothing")
     group.add_argument(
-        "--max-cost", type=amount, metavar="USD", help="the most that this journal may cost, over all runs"
+        "--max-cost",
+        type=amount,
+        metavar="USD",
+        help="the most that this journal may cost, over all runs (with --part: each part's journal)",
     )
     group.add_argument(
         "--attempts", type=positive, default=3, metavar="N", help="paid answers per caption (default 3)"

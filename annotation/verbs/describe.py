@@ -57,7 +57,8 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         type=part,
         metavar="I/N",
         help="only the I-th of N shares of the images, in a journal of its own in OUT/part-I-of-N, for array "
-        "jobs; the other verbs read OUT when all parts are there",
+        "jobs; the other verbs read OUT when all parts are there. --max-cost, --concurrency and the limits "
+        "per minute hold for each part: N parts may spend N times as much",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the journal lives")
     asking.add_model_arguments(parser.add_argument_group("a language model (openai)"))

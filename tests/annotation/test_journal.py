@@ -241,5 +241,5 @@ def test_a_full_disk_keeps_room_for_the_answers_on_their_way_and_takes_no_new_re
 
 def test_a_row_that_lacks_a_field_is_named(tmp_path):
     (tmp_path / journal.JOURNAL).write_text(json.dumps({"key": "k", "status": "ok"}) + "\n")
-    with pytest.raises(UserError, match=r"journal.jsonl: line 1: a row without 'params'"):
+    with pytest.raises(UserError, match=r"journal.jsonl: line 1: not a journal row \('input'\)"):
         journal.read_ledger(tmp_path)

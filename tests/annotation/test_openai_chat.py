@@ -1,10 +1,11 @@
 import dataclasses
 import datetime
+import json
 
 import numpy as np
 import pytest
 
-from annotation import journal, models, prompts, records
+from annotation import budget, journal, models, prompts, records
 from annotation.describers import openai_chat
 from annotation.describers.openai_chat import Settings
 from annotation.errors import UserError
@@ -102,6 +103,47 @@ def test_tokens_that_a_server_does_not_tell_are_estimated_and_said_to_be(record)
     assert usage["estimated"] is True
     assert 300 < usage["prompt_tokens"] < 1200
     assert 15 < usage["completion_tokens"] < 40
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": -600, "completion_tokens": 100},
+        {"prompt_tokens": 600, "completion_tokens": -1},
+        {"prompt_tokens": 1e30, "completion_tokens": 100},
+        {"prompt_tokens": 10**400, "completion_tokens": 100},
+        {"prompt_tokens": float("nan"), "completion_tokens": float("inf")},
+        {"prompt_tokens": "600", "completion_tokens": "100"},
+        {"prompt_tokens": True, "completion_tokens": 100},
+        {"prompt_tokens": 600.5, "completion_tokens": 100},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": 600, "completion_tokens": 0},
+        {"prompt_tokens": 600},
+        "many",
+        [600, 100],
+    ],
+    ids=str,
+)
+def test_a_count_of_tokens_that_no_request_has_costs_the_most_that_it_may(record, usage):
+    """A reservation is the least that such an answer may count: spending must not look lower than it is."""
+    answer = outcome(record, response(usage=usage))["answer"]
+    prompt = "".join(m["content"] for m in openai_chat.body(Settings("gpt-x"), record)["messages"])
+    reserved = budget.PromptTokens().at_most(prompt)
+    assert answer["usage"]["prompt_tokens"] == reserved
+    assert answer["usage"]["completion_tokens"] == 512
+    assert answer["cost"] == (reserved + 512 * 10) / 1e6
+    assert answer["usage"]["told"] == repr(usage)[:200]
+    json.dumps(answer, allow_nan=False)
+
+
+def test_whole_numbers_written_with_a_point_and_odd_details_are_counts(record):
+    details = {"reasoning_tokens": "some"}
+    usage = {"prompt_tokens": 600.0, "completion_tokens": 100, "completion_tokens_details": details}
+    assert outcome(record, response(usage=usage))["answer"]["usage"] == {
+        "prompt_tokens": 600,
+        "completion_tokens": 100,
+        "reasoning_tokens": 0,
+    }
 
 
 def test_a_price_that_is_not_known_leaves_the_cost_open(record):
