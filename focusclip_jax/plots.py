@@ -282,6 +282,7 @@ def precisions(path: Path, result: Result) -> Path:
     ax.barh(rows, values, color=BLUE, height=0.7, label="average precision")
     ax.plot(frequency, rows, "|", color=RED, markersize=11, markeredgewidth=2, label="frequency of the label")
     ax.set_yticks(rows, [f"{name.replace('_', ' ')} ({n:,})" for name, n in zip(names, images, strict=True)])
+    ax.margins(y=0.01)
     ax.invert_yaxis()
     ax.set_xlabel("%")
     ax.grid(axis="x")

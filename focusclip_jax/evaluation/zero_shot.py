@@ -298,7 +298,7 @@ def _precision(
         "simulated_random": mean_precision(random),
         "constant": frequency,
         "accuracy": mean_precision(scores),
-        "interval": statistics.bootstrap_mean_average_precision(scores, truth),
+        "interval": statistics.mean_average_precision_interval(scores, truth),
         "top1": float(first.mean()),
         "balanced_top1": None,
         "per_class": {

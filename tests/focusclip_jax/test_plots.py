@@ -1,5 +1,7 @@
 """Pictures: what can be tested is that they exist whole, survive odd input, and draw what they are given."""
 
+import dataclasses
+
 import matplotlib.figure
 import numpy as np
 import PIL.Image
@@ -154,6 +156,37 @@ def test_predictions_of_a_model_that_is_never_right(tmp_path, faces):
     images, _ = faces
     labels = np.array([FER2013.classes.index(name) for name in images.labels])
     opened(plots.predictions(tmp_path / "predictions.png", FER2013, images, np.eye(7)[(labels + 1) % 7]))
+
+
+def test_images_with_several_labels_have_a_bar_for_each_label_that_occurs(tmp_path, drawn, faces):
+    images, similarities = faces
+    task = dataclasses.replace(FER2013, several=True)
+    labels = tuple((name, "neutral") if name != "sad" else ("neutral",) for name in images.labels)
+    images = dataclasses.replace(images, labels=labels)
+    training = training_text.collect(["nothing"], FER2013.classes)
+    (result,) = zero_shot.score(task, images, similarities, training, step=1400)
+    opened(plots.precisions(tmp_path / "precision" / "fer2013.png", result))
+    ax = drawn[0].axes[0]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == [
+        f"{name} ({56 if name == 'neutral' else 8})" for name in FER2013.classes if name != "sad"
+    ]
+    widths = [100 * result.per_class[name]["average_precision"] for name in result.per_class]
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], widths)
+    opened(plots.predictions(tmp_path / "predictions" / "fer2013.png", task, images, similarities))
+    right, wrong = drawn[1].subfigs
+    assert right.get_suptitle().endswith(f"right: {100 * result.top1:.1f} % of 56 images")
+    assert any("), neutral (" in " ".join(ax.get_xlabel().split()) for ax in wrong.axes)
+
+
+def test_many_classes_are_numbered(tmp_path, drawn, faces):
+    names = tuple(f"class {c}" for c in range(61))
+    prompts = tuple((name,) for name in names)
+    task = dataclasses.replace(FER2013, classes=names, prompts=prompts, prompt_sets={})
+    images = dataclasses.replace(faces[0], labels=names[:56])
+    (result,) = zero_shot.score(task, images, np.eye(56, 61), None, step=0)
+    opened(plots.confusion(tmp_path / "confusion.png", result))
+    assert not any("class" in label.get_text() for label in drawn[0].axes[0].get_yticklabels())
 
 
 def test_the_users_matplotlib_settings_are_left_alone(tmp_path, faces):
