@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from focusclip_jax.errors import UserError
+from focusclip_jax.evaluation import kinetics400
 
 PromptSet = tuple[tuple[str, ...], ...]
 
@@ -125,9 +126,66 @@ STANFORD40_CLASSES = (
 
 # Oldest age in years of each class; the last one is open.
 UTKFACE_AGES = {"baby": 2, "child": 9, "teenager": 19, "young adult": 29, "adult": None}
+AGES = {"kid": 12, "teenager": 19, "adult": None}  # of LAGENDA; EMOTIC names the same three without ages
+
+# In the order of the codes 0 … 4 of the file names.
+UTKFACE_RACES = ("white", "black", "asian", "indian", "others")
+
+# As FairFace's label files spell them, in the order of its authors' classifier.
+FAIRFACE_RACES = (
+    "White",
+    "Black",
+    "Latino_Hispanic",
+    "East Asian",
+    "Southeast Asian",
+    "Indian",
+    "Middle Eastern",
+)
+
+# As EMOTIC's annotations spell them, in alphabetical order.
+EMOTIC_EMOTIONS = (
+    "Affection",
+    "Anger",
+    "Annoyance",
+    "Anticipation",
+    "Aversion",
+    "Confidence",
+    "Disapproval",
+    "Disconnection",
+    "Disquietment",
+    "Doubt/Confusion",
+    "Embarrassment",
+    "Engagement",
+    "Esteem",
+    "Excitement",
+    "Fatigue",
+    "Fear",
+    "Happiness",
+    "Pain",
+    "Peace",
+    "Pleasure",
+    "Sadness",
+    "Sensitivity",
+    "Suffering",
+    "Surprise",
+    "Sympathy",
+    "Yearning",
+)
 
 # The codes 0 … 6 of fer2013.csv. Folders of the same data set sort neutral to 4, so they are read by name.
 FER2013_CLASSES = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
+
+# The columns of fer2013new.csv.
+FERPLUS_CLASSES = (
+    "neutral",
+    "happy",
+    "surprised",
+    "sad",
+    "angry",
+    "disgusted",
+    "fearful",
+    "contemptuous",
+)
 
 
 ACTIVITY_TEMPLATES = (
@@ -143,6 +201,19 @@ AGE_TEMPLATES = (
     "a portrait of {a}",
     "a photo of the face of {a}",
     "the person in the photo is {a}",
+)
+EMOTION_TEMPLATES = (
+    "a photo of a person who is feeling {}",
+    "a photo of someone who feels {}",
+    "a picture of a person showing {}",
+    "a person whose face and posture express {}",
+    "the person in the photo feels {}",
+)
+RACE_TEMPLATES = (
+    "a photo of {a} person",
+    "a picture of {a} person",
+    "a portrait of {a} person",
+    "a photo of the face of {a} person",
 )
 FACE_TEMPLATES = (
     "a photo of {a} looking face",
@@ -164,6 +235,13 @@ STANFORD40_WORDING = {
     "waving_hands": "waving their hands",
     "writing_on_a_book": "writing in a book",
 }
+EMOTIC_WORDING = {"Disquietment": "unease", "Doubt/Confusion": "doubt or confusion"}
+RACE_WORDING = {"Latino_Hispanic": "Latino or Hispanic", "others": "Hispanic or Middle Eastern"}
+
+RACE_TERMS = (
+    "Race is what annotators saw in a picture, in categories that are not people's own. The task is there "
+    "because the paper reports it and to find bias; it is not for sorting or deciding about people."
+)
 
 STANFORD40 = Task(
     name="stanford40",
@@ -196,6 +274,77 @@ UTKFACE_AGE = Task(
     source="UTKFace (Zhang et al., CVPR 2017), perceived labels; groups, prompt and k of arXiv 2403.06904",
 )
 
+KINETICS400 = Task(
+    name="kinetics400",
+    dataset="kinetics400",
+    kind="activity",
+    classes=kinetics400.CLASSES,
+    **_sets(
+        _texts(("a photo of a person {}",), kinetics400.CLASSES),
+        _texts(ACTIVITY_TEMPLATES, kinetics400.CLASSES),
+    ),
+    k=3,
+    split="test",
+    source="Kinetics-400 (Kay et al., 2017), a frame a clip; prompt and k of arXiv 2403.06904",
+)
+
+EMOTIC_AGE = Task(
+    name="emotic_age",
+    dataset="emotic",
+    kind="age",
+    classes=tuple(AGES),
+    **_sets(_texts(("a photo of a {} person",), tuple(AGES)), _texts(AGE_TEMPLATES, tuple(AGES))),
+    k=1,
+    split="test",
+    source="EMOTIC (Kosti et al., TPAMI 2019), people cut out, perceived labels; prompt and k of "
+    "arXiv 2403.06904",
+)
+
+LAGENDA_BODY = Task(
+    name="lagenda_body",
+    dataset="lagenda",
+    kind="age",
+    classes=tuple(AGES),
+    **_sets(_texts(("a photo of a {} person",), tuple(AGES)), _texts(AGE_TEMPLATES, tuple(AGES))),
+    k=1,
+    split="all",
+    source="LAGENDA (Kuprashevich and Tolstykh, 2023), bodies cut out, perceived labels; groups, prompt and "
+    "k of arXiv 2403.06904",
+)
+
+LAGENDA_FACE = dataclasses.replace(
+    LAGENDA_BODY, name="lagenda_face", source=LAGENDA_BODY.source.replace("bodies", "faces")
+)
+
+EMOTIC_EMOTION = Task(
+    name="emotic_emotion",
+    dataset="emotic",
+    kind="emotion",
+    classes=EMOTIC_EMOTIONS,
+    **_sets(
+        _texts(
+            ("a photo of a person who is feeling {}",), tuple(emotion.lower() for emotion in EMOTIC_EMOTIONS)
+        ),
+        _texts(
+            EMOTION_TEMPLATES,
+            tuple(EMOTIC_WORDING.get(emotion, emotion.lower()) for emotion in EMOTIC_EMOTIONS),
+        ),
+    ),
+    k=3,
+    split="test",
+    source="EMOTIC (Kosti et al., TPAMI 2019), people cut out, the first of their perceived emotions, as in "
+    "arXiv 2403.06904 with its prompt and k",
+)
+
+EMOTIC_EMOTION_MAP = dataclasses.replace(
+    EMOTIC_EMOTION,
+    name="emotic_emotion_map",
+    k=1,
+    several=True,
+    source="EMOTIC (Kosti et al., TPAMI 2019), people cut out, all of their perceived emotions, scored as "
+    "its authors do; prompt of arXiv 2403.06904",
+)
+
 FER2013 = Task(
     name="fer2013",
     dataset="fer2013",
@@ -207,6 +356,63 @@ FER2013 = Task(
     k=3,
     split="PrivateTest",
     source="FER2013 (Goodfellow et al., 2013), perceived labels; prompt and k of arXiv 2403.06904",
+)
+
+FERPLUS = Task(
+    name="ferplus",
+    dataset="ferplus",
+    kind="emotion",
+    classes=FERPLUS_CLASSES,
+    **_sets(
+        _texts(("a photo of {a} looking face",), FERPLUS_CLASSES), _texts(FACE_TEMPLATES, FERPLUS_CLASSES)
+    ),
+    k=3,
+    split="PrivateTest",
+    source="FER+ (Barsoum et al., ICMI 2016), majority of perceived labels; prompt and k of arXiv 2403.06904",
+)
+
+# What the paper's code measured on: the training splits. They are tasks of their own, since a result is known
+# by the name of its task, so that the two splits can never be taken for each other.
+EMOTIC_AGE_TRAIN = dataclasses.replace(EMOTIC_AGE, name="emotic_age_train", split="train", opt_in=True)
+EMOTIC_EMOTION_TRAIN = dataclasses.replace(
+    EMOTIC_EMOTION, name="emotic_emotion_train", split="train", opt_in=True
+)
+FER2013_TRAIN = dataclasses.replace(FER2013, name="fer2013_train", split="Training", opt_in=True)
+
+FAIRFACE_RACE = Task(
+    name="fairface_race",
+    dataset="fairface",
+    kind="race",
+    classes=FAIRFACE_RACES,
+    **_sets(
+        # The paper's code lowers these names, and has "a" before each: "a east asian person".
+        _texts(("a photo of a {} person",), tuple(race.lower() for race in FAIRFACE_RACES)),
+        _texts(RACE_TEMPLATES, tuple(RACE_WORDING.get(race, race) for race in FAIRFACE_RACES)),
+    ),
+    k=1,
+    split="val",
+    source="FairFace (Karkkainen and Joo, WACV 2021), perceived labels; prompt and k of arXiv 2403.06904",
+    opt_in=True,
+    terms=RACE_TERMS,
+)
+
+UTKFACE_RACE = Task(
+    name="utkface_race",
+    dataset="utkface",
+    kind="race",
+    classes=UTKFACE_RACES,
+    **_sets(
+        _texts(
+            ("a photo of {a} person",),
+            tuple("other race" if race == "others" else race for race in UTKFACE_RACES),
+        ),
+        _texts(RACE_TEMPLATES, tuple(RACE_WORDING.get(race, race.capitalize()) for race in UTKFACE_RACES)),
+    ),
+    k=1,
+    split="all",
+    source="UTKFace (Zhang et al., CVPR 2017), perceived labels; prompt and k of arXiv 2403.06904",
+    opt_in=True,
+    terms=RACE_TERMS,
 )
 
 # The procedural people of the embedded data set. Names as in its generator (a test compares them).
@@ -292,7 +498,28 @@ FIGURES_HELD_OUT = Task(
     synthetic=True,
 )
 
-TASKS = {task.name: task for task in (FIGURES, FIGURES_HELD_OUT, STANFORD40, UTKFACE_AGE, FER2013)}
+TASKS = {
+    task.name: task
+    for task in (
+        FIGURES,
+        FIGURES_HELD_OUT,
+        STANFORD40,
+        KINETICS400,
+        EMOTIC_AGE,
+        LAGENDA_BODY,
+        LAGENDA_FACE,
+        UTKFACE_AGE,
+        EMOTIC_EMOTION,
+        EMOTIC_EMOTION_MAP,
+        FER2013,
+        FERPLUS,
+        EMOTIC_AGE_TRAIN,
+        EMOTIC_EMOTION_TRAIN,
+        FER2013_TRAIN,
+        FAIRFACE_RACE,
+        UTKFACE_RACE,
+    )
+}
 
 
 def by_name(name: str) -> Task:

@@ -1,16 +1,16 @@
-"""FER2013, PrivateTest (the official test split): `fer2013.csv`, or folders `test/<class>/`.
+"""FER2013, PrivateTest (the official test split) or Training: `fer2013.csv`, or folders `test/<class>/`.
 
 The csv numbers its classes 0 … 6 with neutral last, whereas folders sort neutral between happy and sad;
 so codes are looked up in the csv's order and folders by their name.
 """
 
-import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from focusclip_jax.errors import UserError
-from focusclip_jax.evaluation.datasets.base import EvaluationSet, image_reader
+from focusclip_jax.evaluation.datasets.base import EvaluationSet, image_reader, table
 from focusclip_jax.evaluation.tasks import FER2013_CLASSES
 
 HOW_TO_GET = (
@@ -18,7 +18,8 @@ HOW_TO_GET = (
     "Recognition' (its terms: research) and put it into {root}; its train.csv and test.csv will not do, "
     "since the latter has no labels"
 )
-TEST_IMAGES = 3589
+IMAGES = {"PrivateTest": 3589, "Training": 28709}
+SPLIT_FOLDERS = {"PrivateTest": "test", "Training": "train"}
 SIDE = 48
 
 FOLDERS = {
@@ -32,72 +33,34 @@ FOLDERS = {
 }
 
 
-def load(root: Path) -> EvaluationSet:
-    """Read `root/fer2013.csv` where it exists, otherwise the folders `root/test/<class>/`.
+def lacking(root: Path) -> str | None:
+    """Which part of the data set is not below `root`."""
+    folders = (root / name for name in SPLIT_FOLDERS.values())
+    return None if (root / "fer2013.csv").is_file() or any(f.is_dir() for f in folders) else "fer2013.csv"
 
+
+def load(root: Path, split: str = "PrivateTest") -> EvaluationSet:
+    """Read `root/fer2013.csv` where it exists, otherwise the folders of the split.
+
+    split: of `IMAGES`.
     Raises `UserError` where neither exists, and for a folder, row or code that FER2013 does not have.
     """
-    table = root / "fer2013.csv"
-    if table.is_file():
-        return _from_csv(table)
-    folder = root / "test"
+    csv = root / "fer2013.csv"
+    if csv.is_file():
+        return _from_csv(csv, split)
+    folder = root / SPLIT_FOLDERS[split]
     if folder.is_dir():
-        return _from_folders(folder)
-    raise UserError(f"{root}: expected fer2013.csv or the folders test/{{{','.join(FOLDERS)}}}/")
+        return _from_folders(folder, split)
+    raise UserError(f"{root}: expected fer2013.csv or the folders {folder.name}/{{{','.join(FOLDERS)}}}/")
 
 
-def _from_folders(test: Path) -> EvaluationSet:
-    paths, labels = [], []
-    for folder in sorted(path for path in test.iterdir() if path.is_dir()):
-        if folder.name not in FOLDERS:
-            raise UserError(f"{folder}: not a class of FER2013; expected one of {', '.join(FOLDERS)}")
-        images = sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".png"))
-        paths += images
-        labels += [FOLDERS[folder.name]] * len(images)
-    if not paths:
-        raise UserError(f"{test}: no image found; expected test/<class>/*.jpg")
-    return EvaluationSet(
-        names=tuple(str(path.relative_to(test)) for path in paths),
-        labels=tuple(labels),
-        read=image_reader(paths),
-        expected=TEST_IMAGES,
-        source="test/<class>/",
-    )
+def table_rows(csv: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """All rows of `fer2013.csv`, each after "PATH, line N"."""
+    return table(csv, ("emotion", "pixels", "Usage"))
 
 
-def _from_csv(table: Path) -> EvaluationSet:
-    names, labels, images = [], [], []
-    with table.open(newline="") as file:
-        rows = csv.DictReader(file, skipinitialspace=True)  # one circulating copy has ", " in its header
-        if not {"emotion", "pixels", "Usage"} <= set(rows.fieldnames or ()):
-            raise UserError(
-                f"{table}: expected the columns emotion, pixels and Usage, found {rows.fieldnames}"
-            )
-        for row in rows:
-            if row["Usage"] != "PrivateTest":
-                continue
-            where = f"{table}, line {rows.line_num}"
-            names.append(f"{table.name} line {rows.line_num}")
-            labels.append(_emotion(row["emotion"], where))
-            images.append(_pixels(row["pixels"], where))
-    if not names:
-        raise UserError(f"{table}: no row with Usage PrivateTest")
-    return EvaluationSet(
-        names=tuple(names),
-        labels=tuple(labels),
-        read=lambda i: np.repeat(images[i][:, :, None], 3, axis=2),
-        expected=TEST_IMAGES,
-        source=f"{table.name}, Usage PrivateTest",
-    )
-
-
-def _emotion(code: str, where: str) -> str:
-    if code not in ("0", "1", "2", "3", "4", "5", "6"):
-        raise UserError(f"{where}: emotion is {code!r}; expected a code from 0 to 6")
-    return FER2013_CLASSES[int(code)]
-
-
-def _pixels(text: str, where: str) -> np.ndarray:
+def pixels(text: str, where: str) -> np.ndarray:
+    """Grey uint8 (48, 48) from numbers between spaces. Raises `UserError` beginning with `where`."""
     try:
         values = np.array(text.split(), np.uint8)
     except (ValueError, OverflowError):
@@ -105,3 +68,57 @@ def _pixels(text: str, where: str) -> np.ndarray:
     if values.size != SIDE * SIDE:
         raise UserError(f"{where}: expected {SIDE * SIDE} grey values from 0 to 255 in pixels")
     return values.reshape(SIDE, SIDE)
+
+
+def rgb(grey: np.ndarray) -> np.ndarray:
+    """Grey uint8 (H, W) to (H, W, 3)."""
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _from_folders(folder: Path, split: str) -> EvaluationSet:
+    paths, labels = [], []
+    for of_class in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if of_class.name not in FOLDERS:
+            raise UserError(f"{of_class}: not a class of FER2013; expected one of {', '.join(FOLDERS)}")
+        images = sorted(
+            path
+            for path in of_class.iterdir()
+            # A circulating copy has PublicTest, the validation split, in the same folders.
+            if path.suffix in (".jpg", ".png") and not path.name.startswith("PublicTest")
+        )
+        paths += images
+        labels += [FOLDERS[of_class.name]] * len(images)
+    if not paths:
+        raise UserError(f"{folder}: no image found; expected {folder.name}/<class>/*.jpg")
+    return EvaluationSet(
+        names=tuple(str(path.relative_to(folder)) for path in paths),
+        labels=tuple(labels),
+        read=image_reader(paths),
+        expected=IMAGES[split],
+        source=f"{folder.name}/<class>/",
+    )
+
+
+def _from_csv(csv: Path, split: str) -> EvaluationSet:
+    names, labels, images = [], [], []
+    for where, row in table_rows(csv):
+        if row["Usage"] != split:
+            continue
+        names.append(f"{csv.name} line {where.rpartition(' ')[2]}")
+        labels.append(_emotion(row["emotion"], where))
+        images.append(pixels(row["pixels"], where))
+    if not names:
+        raise UserError(f"{csv}: no row with Usage {split}")
+    return EvaluationSet(
+        names=tuple(names),
+        labels=tuple(labels),
+        read=lambda i: rgb(images[i]),
+        expected=IMAGES[split],
+        source=f"{csv.name}, Usage {split}",
+    )
+
+
+def _emotion(code: str, where: str) -> str:
+    if code not in ("0", "1", "2", "3", "4", "5", "6"):
+        raise UserError(f"{where}: emotion is {code!r}; expected a code from 0 to 6")
+    return FER2013_CLASSES[int(code)]

@@ -7,7 +7,7 @@ out of the evaluation and show in the summary ("1,200 of 5,532 images present").
 from pathlib import Path
 
 from focusclip_jax.errors import UserError
-from focusclip_jax.evaluation.datasets.base import EvaluationSet, image_reader
+from focusclip_jax.evaluation.datasets.base import EvaluationSet, first_missing, image_reader
 from focusclip_jax.evaluation.tasks import STANFORD40_CLASSES
 
 HOW_TO_GET = (
@@ -15,6 +15,11 @@ HOW_TO_GET = (
     "(research use) and unpack both into {root}"
 )
 TEST_IMAGES = 5532
+
+
+def lacking(root: Path) -> str | None:
+    """Which part of the data set is not below `root`."""
+    return first_missing(root, "ImageSplits/test.txt", "JPEGImages/*.jpg")
 
 
 def load(root: Path) -> EvaluationSet:

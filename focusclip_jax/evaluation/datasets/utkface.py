@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from focusclip_jax.errors import UserError
-from focusclip_jax.evaluation.datasets.base import EvaluationSet, image_reader
-from focusclip_jax.evaluation.tasks import UTKFACE_AGES
+from focusclip_jax.evaluation.datasets.base import EvaluationSet, first_missing, image_reader
+from focusclip_jax.evaluation.tasks import UTKFACE_AGES, UTKFACE_RACES
 
 HOW_TO_GET = (
     "download the aligned and cropped faces from https://susanqq.github.io/UTKFace/ "
@@ -18,35 +18,41 @@ HOW_TO_GET = (
 IMAGES = 23708  # files of the aligned and cropped release, those with malformed names included
 
 GENDERS = ("male", "female")
-RACES = ("white", "black", "asian", "indian", "others")
 NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_\d+\.jpg(\.chip\.jpg)?")
 
 
-def load(root: Path) -> EvaluationSet:
+def lacking(root: Path) -> str | None:
+    """Which part of the data set is not below `root`."""
+    return "<age>_<gender>_<race>_<time>.jpg" if first_missing(_folder(root), "*.jpg") else None
+
+
+def load(root: Path, by: str = "age") -> EvaluationSet:
     """Read the faces in `root/images`, or directly in `root`.
 
+    by: "age" or "race", what they are labelled by; the other one is a group.
     Raises `UserError` where no file there is named in the form above.
     """
-    folder = root / "images" if (root / "images").is_dir() else root
-    names, labels, genders, races, left_out = [], [], [], [], []
+    folder = _folder(root)
+    names, ages, genders, races, left_out = [], [], [], [], []
     for name in sorted(path.name for path in folder.glob("*.jpg")):
         match = NAME.fullmatch(name)
         if match is None:
             left_out.append(name)
             continue
         names.append(name)
-        labels.append(age_group(int(match[1])))
+        ages.append(age_group(int(match[1])))
         genders.append(GENDERS[int(match[2])])
-        races.append(RACES[int(match[3])])
+        races.append(UTKFACE_RACES[int(match[3])])
     if not names:
         raise UserError(f"{folder}: no face found; expected files named <age>_<gender>_<race>_<time>.jpg")
+    perceived = {"age": tuple(ages), "gender": tuple(genders), "race": tuple(races)}
     return EvaluationSet(
         names=tuple(names),
-        labels=tuple(labels),
+        labels=perceived.pop(by),
         read=image_reader([folder / name for name in names]),
         expected=IMAGES,
         source=f"{folder.relative_to(root.parent)}/*.jpg",
-        groups={"perceived gender": tuple(genders), "perceived race": tuple(races)},
+        groups={f"perceived {name}": of_images for name, of_images in perceived.items()},
         left_out=tuple(left_out),
     )
 
@@ -54,3 +60,7 @@ def load(root: Path) -> EvaluationSet:
 def age_group(years: int) -> str:
     """The class of `tasks.UTKFACE_AGES` that an age in years falls into."""
     return next(name for name, oldest in UTKFACE_AGES.items() if oldest is None or years <= oldest)
+
+
+def _folder(root: Path) -> Path:
+    return root / "images" if (root / "images").is_dir() else root
