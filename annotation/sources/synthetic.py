@@ -30,7 +30,9 @@ _HELP = {
     "clutter": "amount of distracting shapes, 0 to 1",
     "occlusion": "probability that an object hides part of a person, 0 to 1",
     "correlation": "probability that the background is the activity's own, 0 to 1",
-    "styles": "drawing styles: train, test (never in train) or all",
+    "styles": "drawing styles: train, test (never in train), all, or confirmation (in none of these)",
+    "scenes": "stream of the backgrounds: 0 is each image's own; the same people stand in other scenes with "
+    "another number, other people in the same scenes with another seed",
 }
 
 

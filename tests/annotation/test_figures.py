@@ -463,3 +463,44 @@ def test_a_contact_sheet_shows_the_images_row_by_row():
 def test_figures_need_neither_jax_nor_network():
     code = "import sys, annotation.sources.figures; sys.exit(not {'jax', 'openai'}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def described(**parameters):
+    """Joints (N, 16, 2), activities and scenes of a data set whose scenes have a stream of their own."""
+    figures = Figures(count=48, size=32, activities="all", styles="test", **parameters)
+    rows = [generate(figures, index)[0] for index in range(figures.count)]
+    joints = np.array([row.people[0].joints for row in rows])
+    return joints, [row.activity for row in rows], [row.extra["scene"] for row in rows]
+
+
+def test_the_same_people_can_stand_in_other_scenes():
+    joints, activities, scenes_ = described(seed=4, scenes=1)
+    for other in ({"scenes": 2}, {"scenes": 2, "correlation": 0.7}):
+        same_joints, same_activities, other_scenes = described(seed=4, **other)
+        np.testing.assert_array_equal(same_joints, joints)
+        assert same_activities == activities
+        assert sum(a == b for a, b in zip(scenes_, other_scenes, strict=True)) < 12
+
+
+def test_other_people_can_stand_in_the_same_scenes():
+    joints, activities, scenes_ = described(seed=4, scenes=1)
+    other_joints, other_activities, same_scenes = described(seed=5, scenes=1)
+    assert same_scenes == scenes_
+    assert all(a != b for a, b in zip(activities, other_activities, strict=True))
+    assert not np.isclose(joints, other_joints).all(axis=(1, 2)).any()
+    figures = [Figures(seed=seed, count=48, scenes=1, scale=0.3) for seed in (4, 5)]
+    corners = [np.asarray(generate(f, index)[1])[0] for index in range(8) for f in figures]
+    assert all((a == b).all() for a, b in zip(corners[::2], corners[1::2], strict=True))
+
+
+def test_confirmation_shows_styles_that_no_other_set_shows():
+    shown = {
+        styles: {
+            generate(Figures(seed=1, count=60, size=16, styles=styles), index)[0].extra["style"]
+            for index in range(60)
+        }
+        for styles in ("all", "confirmation")
+    }
+    assert len(shown["all"]) == 7
+    assert len(shown["confirmation"]) == 3
+    assert not shown["all"] & shown["confirmation"]

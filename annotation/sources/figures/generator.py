@@ -22,6 +22,7 @@ STYLE_SETS = {
     "train": drawing.TRAIN_STYLES,
     "test": drawing.TEST_STYLES,
     "all": drawing.TRAIN_STYLES + drawing.TEST_STYLES,
+    "confirmation": drawing.CONFIRMATION_STYLES,
 }
 ZOOM = 2  # canvas pixels per image pixel: everything is drawn larger, then averaged, for smooth edges
 MARGIN = 0.06  # body heights that a body reaches beyond its points: half its thickest part
@@ -39,7 +40,13 @@ class Figures:
     clutter: amount of distracting shapes behind the people, 0 to 1.
     occlusion: probability that an object hides part of a person, and how much of the person, 0 to 1.
     correlation: probability that the background is the activity's own scene; otherwise any of all scenes.
-    styles: "train", "test" (drawing styles and palettes that "train" never shows) or "all".
+    styles: "train", "test" (drawing styles and palettes that "train" never shows), "all" (these two) or
+        "confirmation" (others again, for a test that is made once).
+    scenes: 0 draws an image's scene and clutter from the same numbers as its people. A number from 1 draws
+        them from the stream of that number, which knows the index but neither `seed` nor the people: data
+        sets that differ in `scenes` and `correlation` alone show the same people in other scenes, and those
+        that differ in `seed` alone show other people in the same scenes (an activity's own apart). Activities
+        then take turns from number `seed` on, so that neighbouring seeds show other activities.
     """
 
     seed: int
@@ -52,12 +59,14 @@ class Figures:
     occlusion: float = 0.0
     correlation: float = 0.0
     styles: str = "train"
+    scenes: int = 0
 
     def __post_init__(self):
         _check_whole(self, "seed", 0, 2**63 - 1)
         _check_whole(self, "count", 1, 10**7)
         _check_whole(self, "size", 16, 1024)
         _check_whole(self, "people", 1, 8)
+        _check_whole(self, "scenes", 0, 2**31 - 1)
         for field in ("clutter", "occlusion", "correlation"):
             _check_number(self, field, 0.0, 1.0)
         _check_number(self, "scale", 0.1, 1.0)
@@ -68,11 +77,28 @@ class Figures:
     def digest(self) -> int:
         """64 bits that tell these parameters from all others, `seed` and `count` apart (a set can grow)."""
         numbers = (self.scale, self.clutter, self.occlusion, self.correlation)
-        kind = (self.size, self.activities, self.people, self.styles, *map(float, numbers))
-        return int.from_bytes(hashlib.sha256(repr(kind).encode()).digest()[:8], "big")
+        own = () if self.scenes == 0 else (self.scenes,)
+        return _digest(self.size, self.activities, self.people, self.styles, *map(float, numbers), *own)
+
+    @functools.cached_property
+    def people_digest(self) -> int:
+        """64 bits that tell the people from all others; scenes with a stream of their own do not count."""
+        if self.scenes == 0:
+            return self.digest
+        numbers = (self.scale, self.occlusion)
+        return _digest(self.size, self.activities, self.people, self.styles, *map(float, numbers))
+
+    @functools.cached_property
+    def scenes_digest(self) -> int:
+        """64 bits that tell the scenes' own stream from all others."""
+        return _digest("scenes", self.size)
 
     def image_id(self, index: int) -> str:
         return f"figures-{self.seed}-{self.activities}-{self.digest >> 40:06x}-{index:07d}.jpg"
+
+
+def _digest(*parameters) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parameters).encode()).digest()[:8], "big")
 
 
 def _check_whole(figures, field, low, high) -> None:
@@ -119,14 +145,16 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
         raise UserError(f"figures: there are images 0 to {figures.count - 1}, not {index}")
     rng = random_numbers(figures, index)
     names = ACTIVITY_SETS[figures.activities]
-    activity = ACTIVITIES[names[index % len(names)]]
+    first = figures.seed if figures.scenes else 0
+    activity = ACTIVITIES[names[(first + index) % len(names)]]
     style = drawing.pick(rng, STYLE_SETS[figures.styles])
-    scene = _scene(figures.correlation, activity, rng)
+    behind = random_scenes(figures, index) if figures.scenes else rng
+    scene = _scene(figures.correlation, activity, behind)
     side = figures.size * ZOOM
     canvas = Image.new("RGB", (side, side))
     draw = ImageDraw.Draw(canvas)
-    scenes.draw_scene(draw, side, scene, rng)
-    scenes.draw_clutter(draw, side, figures.clutter, rng)
+    scenes.draw_scene(draw, side, scene, behind)
+    scenes.draw_clutter(draw, side, figures.clutter, behind)
 
     placed = _people(figures, activity, side, rng)
     covers = []  # per person, the polygons that hide people drawn before
@@ -161,7 +189,14 @@ def generate(figures: Figures, index: int) -> tuple[records.ImageRecord, Image.I
 def random_numbers(figures: Figures, index: int) -> np.random.Generator:
     """The generator of image `index`. Only its `random()` is used: other methods may change with numpy."""
     # The index goes into the top word of the counter: in the lowest, neighbours would share their numbers.
-    return np.random.Generator(np.random.Philox(counter=[0, 0, 0, index], key=[figures.seed, figures.digest]))
+    key = [figures.seed, figures.people_digest]
+    return np.random.Generator(np.random.Philox(counter=[0, 0, 0, index], key=key))
+
+
+def random_scenes(figures: Figures, index: int) -> np.random.Generator:
+    """The generator of the scene of image `index` where scenes have a stream of their own."""
+    key = [figures.scenes, figures.scenes_digest]
+    return np.random.Generator(np.random.Philox(counter=[0, 0, 0, index], key=key))
 
 
 def image_pixels(canvas: np.ndarray) -> np.ndarray:
