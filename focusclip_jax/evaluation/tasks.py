@@ -26,6 +26,7 @@ class Task:
     prompt_set: which of them `prompts` is.
     several: an image has several labels, so those of an `EvaluationSet` are tuples of class names, and the
         score is mean average precision; k is not used.
+    crop: "body" or "face", where the data set has boxes of both; else "".
     opt_in: evaluated only if it is asked for by name.
     terms: what must be read beside a result of this task; "" where nothing must.
     """
@@ -42,6 +43,7 @@ class Task:
     prompt_sets: Mapping[str, PromptSet] = dataclasses.field(default_factory=dict)
     prompt_set: str = "paper"
     several: bool = False
+    crop: str = ""
     opt_in: bool = False
     terms: str = ""
 
@@ -310,10 +312,14 @@ LAGENDA_BODY = Task(
     split="all",
     source="LAGENDA (Kuprashevich and Tolstykh, 2023), bodies cut out, perceived labels; groups, prompt and "
     "k of arXiv 2403.06904",
+    crop="body",
 )
 
 LAGENDA_FACE = dataclasses.replace(
-    LAGENDA_BODY, name="lagenda_face", source=LAGENDA_BODY.source.replace("bodies", "faces")
+    LAGENDA_BODY,
+    name="lagenda_face",
+    source=LAGENDA_BODY.source.replace("bodies", "faces"),
+    crop="face",
 )
 
 EMOTIC_EMOTION = Task(

@@ -415,7 +415,7 @@ def test_lagenda_cuts_out_bodies_or_faces(tmp_path):
     assert bodies.groups == {"perceived gender": ("female", "male", "male")}
     assert not bodies.left_out
     assert bodies.summary().startswith(
-        "3 of 4 images present (lagenda_annotation.csv, rows with age and person"
+        "3 of 4 images present (lagenda_annotation.csv, rows with age and body"
     )
     faces = datasets.load(tasks.LAGENDA_FACE, tmp_path)
     assert faces.labels == ("kid", "adult")

@@ -1,7 +1,6 @@
 """Readers of evaluation data sets in their own on-disk layouts, one module each."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,31 +30,30 @@ _PHOTOGRAPHS = {
     "fairface": fairface,
 }
 
-# By `Task.name`: what the task shows and asks of its data set, read from the folder of that data set.
-_READERS: dict[str, Callable[[Path], EvaluationSet]] = {
-    "stanford40": stanford40.load,
-    "kinetics400": kinetics400.load,
-    "emotic_age": functools.partial(emotic.load, label=emotic.age, split="test"),
-    "lagenda_body": functools.partial(lagenda.load, part="person"),
-    "lagenda_face": functools.partial(lagenda.load, part="face"),
-    "utkface_age": utkface.load,
-    "emotic_emotion": functools.partial(emotic.load, label=emotic.first_emotion, split="test"),
-    "emotic_emotion_map": functools.partial(emotic.load, label=emotic.emotions, split="test"),
-    "fer2013": fer2013.load,
-    "ferplus": ferplus.load,
-    "emotic_age_train": functools.partial(emotic.load, label=emotic.age, split="train"),
-    "emotic_emotion_train": functools.partial(emotic.load, label=emotic.first_emotion, split="train"),
-    "fer2013_train": functools.partial(fer2013.load, split="Training"),
-    "fairface_race": fairface.load,
-    "utkface_race": functools.partial(utkface.load, by="race"),
+# By `Task.dataset`: how its folder is read for a task.
+_READERS: dict[str, Callable[[Path, Task], EvaluationSet]] = {
+    "stanford40": lambda root, task: stanford40.load(root),
+    "kinetics400": lambda root, task: kinetics400.load(root),
+    "emotic": lambda root, task: emotic.load(root, _emotic_label(task), task.split),
+    "lagenda": lambda root, task: lagenda.load(root, task.crop),
+    "utkface": lambda root, task: utkface.load(root, by=task.kind),
+    "fer2013": lambda root, task: fer2013.load(root, task.split),
+    "ferplus": lambda root, task: ferplus.load(root),
+    "fairface": lambda root, task: fairface.load(root),
 }
+
+
+def _emotic_label(task: Task) -> Callable[[emotic.Person], str | tuple[str, ...] | None]:
+    if task.kind == "age":
+        return emotic.age
+    return emotic.emotions if task.several else emotic.first_emotion
 
 
 def load(task: Task, data_dir: Path) -> EvaluationSet:
     """Read `data_dir/<task.dataset>`. Raises `UserError` naming the file that is missing or wrong."""
     root = data_dir / task.dataset
-    if task.name in _READERS:
-        return _READERS[task.name](root)
+    if task.dataset in _READERS:
+        return _READERS[task.dataset](root, task)
     packed = shards.load(root, task.classes, task.split)
     return dataclasses.replace(packed, source=f"synthetic; {packed.source}") if task.synthetic else packed
 

@@ -35,12 +35,13 @@ def lacking(root: Path) -> str | None:
     return first_missing(root, ANNOTATIONS, "*/*.jpg")
 
 
-def load(root: Path, part: str) -> EvaluationSet:
-    """part: "person" or "face", the box that is cut out.
+def load(root: Path, crop: str) -> EvaluationSet:
+    """crop: "body" or "face", the box that is cut out.
 
     Raises `UserError` where the csv or all photographs are missing, or a field is not a number.
     """
     path = root / ANNOTATIONS
+    part = {"body": "person", "face": "face"}[crop]  # as the columns are named
     columns = ("img_name", "age", "gender", *(f"{part}_{edge}" for edge in EDGES))
     names, labels, genders, paths, boxes, expected = [], [], [], [], [], 0
     for where, row in table(path, columns):
@@ -58,9 +59,9 @@ def load(root: Path, part: str) -> EvaluationSet:
         boxes.append(box)
     if not names:
         raise UserError(
-            f"{root}: none of the {expected:,} {part} boxes with an age in {path.name} has its image"
+            f"{root}: none of the {expected:,} {crop} boxes with an age in {path.name} has its image"
         )
-    return _cut(names, labels, genders, paths, boxes, expected, f"{path.name}, rows with age and {part} box")
+    return _cut(names, labels, genders, paths, boxes, expected, f"{path.name}, rows with age and {crop} box")
 
 
 def age_group(years: float) -> str:
