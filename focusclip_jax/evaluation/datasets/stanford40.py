@@ -1,4 +1,4 @@
-"""Stanford 40 Actions, test split: `JPEGImages/<action>_<nnn>.jpg` listed by `ImageSplits/test.txt`.
+"""Stanford 40 Actions: `JPEGImages/<action>_<nnn>.jpg` listed by `ImageSplits/test.txt` or `train.txt`.
 
 The whole image is shown to the model, not the person's box. Images that are listed but absent are left
 out of the evaluation and show in the summary ("1,200 of 5,532 images present").
@@ -14,7 +14,7 @@ HOW_TO_GET = (
     "download JPEGImages.zip and ImageSplits.zip from http://vision.stanford.edu/Datasets/40actions.html "
     "(research use) and unpack both into {root}"
 )
-TEST_IMAGES = 5532
+IMAGES = {"train": 4000, "test": 5532}
 
 
 def lacking(root: Path) -> str | None:
@@ -22,14 +22,15 @@ def lacking(root: Path) -> str | None:
     return first_missing(root, "ImageSplits/test.txt", "JPEGImages/*.jpg")
 
 
-def load(root: Path) -> EvaluationSet:
-    """Read the list of test images below `root`.
+def load(root: Path, split: str = "test") -> EvaluationSet:
+    """Read the list of the images of a split below `root`.
 
+    split: of `IMAGES`.
     Raises `UserError` where the list is missing, names an unknown action, or none of its images is there.
     """
-    listing = root / "ImageSplits" / "test.txt"
+    listing = root / "ImageSplits" / f"{split}.txt"
     if not listing.is_file():
-        raise UserError(f"{listing}: not found; expected the official list of Stanford 40 test images")
+        raise UserError(f"{listing}: not found; expected the official list of Stanford 40 {split} images")
     listed = listing.read_text().split()
     for name in listed:
         if _action(name) not in STANFORD40_CLASSES:
@@ -43,8 +44,8 @@ def load(root: Path) -> EvaluationSet:
         names=names,
         labels=tuple(_action(name) for name in names),
         read=image_reader([images / name for name in names]),
-        expected=TEST_IMAGES,
-        source="ImageSplits/test.txt",
+        expected=IMAGES[split],
+        source=f"ImageSplits/{split}.txt",
     )
 
 
