@@ -75,12 +75,12 @@ class FocusCLIP(nnx.Module):
 
     def encode_image(self, image: jax.Array) -> jax.Array:
         """image: (B, H, W, 3) in [0, 1] → (B, D)."""
-        return l2_normalise(self.image(self._normalise(image)))
+        return l2_normalise(self.image(self.normalise(image)))
 
     def encode_focus(self, image: jax.Array, heatmap: jax.Array) -> jax.Array:
         """The highlighted image. image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1] → (B, D)."""
         tower = self.focus if self.architecture.focus_tower == "separate" else self.image
-        return l2_normalise(tower(self._normalise(self.highlight(image, heatmap))))
+        return l2_normalise(tower(self.normalise(self.highlight(image, heatmap))))
 
     def encode_text(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
         """tokens: int32 (B, T), lengths: int32 (B,) → (B, D)."""
@@ -103,7 +103,8 @@ class FocusCLIP(nnx.Module):
             embeddings[FOCUS] = self.encode_focus(image, batch["heatmap"])
         return embeddings
 
-    def _normalise(self, image):
+    def normalise(self, image: jax.Array) -> jax.Array:
+        """What a tower is given. image: (B, H, W, 3) in [0, 1] → the same shape, in the compute dtype."""
         a = self.architecture
         mean = jnp.asarray(a.pixel_mean, jnp.float32)
         std = jnp.asarray(a.pixel_std, jnp.float32)

@@ -60,6 +60,17 @@ class ImageTower(nnx.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """images: (B, H, W, 3), normalised, in the compute dtype → (B, D)."""
         shape, epsilon = self.shape, self.shape.transformer.norm_epsilon
+        x = self.blocks(self.embed(images))
+        # Rows are normalised one by one, so the class token can be picked before.
+        x = x[:, 0] if shape.pool == "class" else x
+        x = layer_norm(x, self.norm_scale[...], self.norm_bias[...], epsilon)
+        x = x if shape.pool == "class" else x.mean(axis=1)
+        bias = self.projection_bias[...] if shape.projection_bias else None
+        return dense(x, self.projection_kernel[...], bias)
+
+    def embed(self, images: jax.Array) -> jax.Array:
+        """What the first layer sees. images: as above → (B, T, width), a class token (if any) first."""
+        shape, epsilon = self.shape, self.shape.transformer.norm_epsilon
         patches = patchify(images, shape.patch_size)
         x = dense(patches, self.patch_kernel[...], self.patch_bias[...] if shape.patch_bias else None)
         if shape.pool == "class":
@@ -68,13 +79,7 @@ class ImageTower(nnx.Module):
         x = x + self.position_embedding[...].astype(x.dtype)
         if shape.norm_embeddings:
             x = layer_norm(x, self.embedding_norm_scale[...], self.embedding_norm_bias[...], epsilon)
-        x = self.blocks(x)
-        # Rows are normalised one by one, so the class token can be picked before.
-        x = x[:, 0] if shape.pool == "class" else x
-        x = layer_norm(x, self.norm_scale[...], self.norm_bias[...], epsilon)
-        x = x if shape.pool == "class" else x.mean(axis=1)
-        bias = self.projection_bias[...] if shape.projection_bias else None
-        return dense(x, self.projection_kernel[...], bias)
+        return x
 
 
 def patchify(images: jax.Array, patch: int) -> jax.Array:
