@@ -1,6 +1,6 @@
 """Captions per second of `annotate describe` with a language model, beside what the bare client can do.
 
-    python benchmarks/captions.py [--captions=3000] [--concurrency=64] [--latency=0.05]
+    python -m benchmarks.captions [--captions=3000] [--concurrency=64] [--latency=0.05] [--rounds=3]
 
 Both talk to the same local server in a process of its own. The bare client builds, sends and parses the
 same requests and keeps nothing; ours plans, limits, budgets, journals with an fsync before every send, and
@@ -22,12 +22,13 @@ from collections import Counter
 
 import numpy as np
 import openai
+from tqdm import tqdm
+
+from annotation import journal, records
+from annotation.describers import openai_chat, openai_run
+from benchmarks import machine
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from annotation import journal, records  # noqa: E402
-from annotation.describers import openai_chat, openai_run  # noqa: E402
 
 
 @contextlib.contextmanager
@@ -81,22 +82,26 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.05)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    ran_on = machine.describe()
     images = make_records(args.captions)
-    found: dict[str, list[tuple[float, float]]] = {"bare client": [], "describe": []}
+    functions = {"bare client": bare, "describe": ours}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     with server(args.latency) as base_url:
         settings = openai_chat.Settings("test", base_url=base_url, price=(1.0, 1.0))
-        for _ in range(args.rounds):
-            for name, function in (("bare client", bare), ("describe", ours)):
+        with tqdm([*functions.items()] * args.rounds, desc="rounds") as rounds:
+            for name, function in rounds:
                 wall, cpu = time.perf_counter(), time.process_time()
                 function(settings, images, args.concurrency)
                 found[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    print(ran_on)
     milliseconds = 1000 * args.latency
-    print(f"{args.captions} captions, {args.concurrency} in flight, {milliseconds:.0f} ms, median of rounds")
+    print(f"{args.captions} captions, {args.concurrency} in flight, {milliseconds:.0f} ms, medians of rounds")
+    rows = []
     for name, times in found.items():
         wall, cpu = (statistics.median(column) for column in zip(*times, strict=True))
-        rates = ", ".join(f"{args.captions / wall:.0f}" for wall, _ in times)
-        each = 1000 * cpu / args.captions
-        print(f"{name:12} {args.captions / wall:6.0f} captions/s ({rates}), {each:.2f} ms of CPU each")
+        rates = ", ".join(f"{args.captions / seconds:.0f}" for seconds, _ in times)
+        rows.append((name, f"{args.captions / wall:.0f}", rates, f"{1000 * cpu / args.captions:.2f}"))
+    print(machine.table(("", "captions/s", "in each round", "ms of processor each"), rows))
 
 
 if __name__ == "__main__":

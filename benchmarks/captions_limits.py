@@ -1,6 +1,6 @@
 """How much of a service's limit per minute is used, and whether it is ever passed.
 
-    python benchmarks/captions_limits.py [--requests=3000] [--tokens=1200000] [--seconds=80]
+    python -m benchmarks.captions_limits [--requests=3000] [--tokens=1200000] [--seconds=80]
 
 A local server enforces one limit at a time by a bucket that fills evenly, holds 2 % of a minute, and answers
 429 to what is above. It tells the limit in its headers, and that is all our side knows of it.
@@ -14,17 +14,19 @@ import sys
 import tempfile
 from collections import Counter
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "annotation")]
+from tqdm import tqdm
 
-from llm_server import LLMServer  # noqa: E402
+from annotation import journal
+from annotation.describers import openai_chat, openai_run
+from benchmarks import machine
+from benchmarks.captions import make_records
 
-from annotation import journal  # noqa: E402
-from annotation.describers import openai_chat, openai_run  # noqa: E402
-from benchmarks.captions import make_records  # noqa: E402
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "annotation"))
+from llm_server import LLMServer
 
 
-def measure(name: str, limit: int, seconds: float) -> None:
+def measure(name: str, limit: int, seconds: float) -> tuple[str, ...]:
+    """A row of the table."""
     tokens = 810 if name == "tokens" else 1  # of one request to this server
     images = make_records(round(limit / tokens * seconds / 60))
     with (
@@ -40,7 +42,7 @@ def measure(name: str, limit: int, seconds: float) -> None:
     start = times[-1] - 60
     used = sum(amount for time, amount in zip(times, amounts, strict=True) if time > start)
     above = server.counts["above the limit"]
-    print(f"{limit} {name} per minute: {100 * used / limit:.1f} % used in the last minute, {above} above")
+    return f"{limit:,} {name}", f"{100 * used / limit:.1f} %", f"{above}", f"{len(times):,}"
 
 
 def main() -> None:
@@ -51,8 +53,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1_200_000)
     parser.add_argument("--seconds", type=float, default=80)
     args = parser.parse_args()
-    measure("requests", args.requests, args.seconds)
-    measure("tokens", args.tokens, args.seconds)
+    ran_on = machine.describe()
+    rows = [
+        measure(name, limit, args.seconds)
+        for name, limit in tqdm([("requests", args.requests), ("tokens", args.tokens)], desc="limits")
+    ]
+    print(ran_on)
+    print(machine.table(("per minute", "used in the last minute", "above", "requests sent"), rows))
 
 
 if __name__ == "__main__":

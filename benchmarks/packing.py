@@ -1,4 +1,4 @@
-"""How long it takes to describe and pack all of MPII, and how large it gets.
+"""How long it takes to describe, pack and judge all of MPII, and how large it gets.
 
     python -m benchmarks.packing --csv=mpii_human_pose.csv [--sizes=multi_person_sample.json]
         [--photographs=DIR] [--images=17372] [--size=256]
@@ -32,12 +32,14 @@ from tqdm import tqdm
 
 from annotation.records import ImageRecord
 from annotation.sources import mpii
+from benchmarks import machine
 
 KINDS = 16  # different stand-ins of one size; the files are copies of these
 QUALITY = 85
 NOISE = {64: 52, 16: 12, 4: 4}  # cell in pixels → standard deviation: the larger, the more, as in photographs
 BYTES_PER_IMAGE = 150_000
 FEW = 2000
+LISTS = ("records.jsonl", "journal.jsonl")
 
 
 def main() -> None:
@@ -55,39 +57,49 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace, work: pathlib.Path) -> None:
-    count = args.images
+    ran_on, count = machine.describe(), args.images
     if shutil.disk_usage(work).free < 2 * count * BYTES_PER_IMAGE:
         print(f"the disk has no room for {count:,} stand-ins: {FEW:,} are made, and times are theirs")
         count = FEW
     (work / "images").mkdir()
     records = [record for _, record in zip(range(count), mpii.read_csv(args.csv, Counter()), strict=False)]
     real, size = write_images(records, args, work / "images")
-    print(f"{len(records):,} images, {real} of them real, {size / 1e9:.2f} GB of JPEG", flush=True)
-
     describe = ["describe", f"--source=mpii-csv:{args.csv}", f"--limit={count}", "--describer=geometry"]
     pack = ["pack", f"--images={work / 'images'}", "--split=train", "--dataset=mpii", f"--size={args.size}"]
+    pack += [f"--journal={work / 'journal'}"]
     whole, parts = work / "whole", work / "parts"
-    report("describe", len(records), [[*describe, f"--out={work / 'journal'}"]])
-    report("pack", len(records), [[*pack, f"--journal={work / 'journal'}", f"--out={whole}"]])
-    report("pack again", len(records), [[*pack, f"--journal={work / 'journal'}", f"--out={whole}"]])
-    report(
-        "pack in 2 parts at once",
-        len(records),
-        [[*pack, f"--journal={work / 'journal'}", f"--out={parts}", f"--part={part}/2"] for part in (1, 2)],
-    )
+    steps = {
+        "describe": [[*describe, f"--out={work / 'journal'}"]],
+        "pack": [[*pack, f"--out={whole}"]],
+        "pack again": [[*pack, f"--out={whole}"]],
+        "pack in 2 parts at once": [[*pack, f"--out={parts}", f"--part={part}/2"] for part in (1, 2)],
+        "stats": [["stats", f"--journal={work / 'journal'}", f"--out={work / 'quality'}"]],
+    }
+    rows = [run(name, len(records), commands) for name, commands in tqdm(steps.items(), desc="verbs")]
     packed = {path.name: path.stat().st_size for path in whole.iterdir() if path.name != ".lock"}
     same = all((parts / name).read_bytes() == (whole / name).read_bytes() for name in packed)
+    print(ran_on)
+    print(f"{len(records):,} images, {real} of them real photographs, {size / 1e9:.2f} GB of JPEG")
+    print(machine.table(("", "s", "s of processor", "images/s", "MiB at most so far"), rows))
+    written = [f"{(work / 'journal' / name).stat().st_size / 1e6:.0f} MB of {name}" for name in LISTS]
+    written.append(f"{sum(packed.values()) / 1e9:.2f} GB of shards in {len(packed)} files")
+    print("; ".join(written))
     print(f"parts give the bytes of one machine: {same}")
-    print(f"shards {sum(packed.values()) / 1e9:.2f} GB in {len(packed)} files")
-    for name in ("records.jsonl", "journal.jsonl"):
-        print(f"{name} {(work / 'journal' / name).stat().st_size / 1e6:.0f} MB")
+    quality = json.loads((work / "quality" / "stats.json").read_text("utf-8"))
+    for group in quality["groups"]:
+        print(f"{group['source']}: {group['captions']:,} captions, {group['captions_refused_today']} refused")
 
 
-def report(name: str, images: int, commands: list[list[str]]) -> None:
-    """Run `annotate` commands at the same time and print what they took together."""
+def run(name: str, images: int, commands: list[list[str]]) -> tuple[str, ...]:
+    """Run `annotate` commands at the same time; a row of the table of what they took together."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     processes = [
-        subprocess.Popen([sys.executable, "-m", "annotation", *command], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-m", "annotation", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for command in commands
     ]
     said = [process.communicate()[1] for process in processes]
@@ -95,11 +107,8 @@ def report(name: str, images: int, commands: list[list[str]]) -> None:
     if any(process.returncode for process in processes):
         sys.exit("\n".join(said))
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(
-        f"{name}: {seconds:.0f} s, {cpu:.0f} s of processor, {images / seconds:,.0f} images/s "
-        f"(largest process so far {after.ru_maxrss / 1024:.0f} MiB)",
-        flush=True,
-    )
+    most = after.ru_maxrss / 1024
+    return name, f"{seconds:.0f}", f"{cpu:.0f}", f"{images / seconds:,.0f}", f"{most:.0f}"
 
 
 def write_images(

@@ -162,7 +162,7 @@ def test_a_part_may_hold_nothing(tmp_path, source):
 
 
 def test_parts_are_judged_exported_and_looked_at_as_one(tmp_path, source, capsys):
-    flags = [source, tmp_path / "whole", "--limit=24"]
+    flags = [source, tmp_path / "whole", "--limit=9"]
     assert cli.main(describe(*flags)) == 0
     flags[1] = tmp_path / "parts"
     for part in (2, 1, 3):
@@ -174,7 +174,7 @@ def test_parts_are_judged_exported_and_looked_at_as_one(tmp_path, source, capsys
         assert cli.main(export) == 0
         view = ["view", given, f"--images={tmp_path / 'photos'}", f"--export={tmp_path / name / 'pages'}"]
         assert cli.main(view) == 0
-    assert capsys.readouterr().err.count("pages/index.html: 24 of 24 images") == 2
+    assert capsys.readouterr().err.count("pages/index.html: 9 of 9 images") == 2
 
     def groups(name):
         summary = json.loads((tmp_path / name / "stats" / "stats.json").read_text())
@@ -191,8 +191,8 @@ def test_parts_are_judged_exported_and_looked_at_as_one(tmp_path, source, capsys
     assert groups("parts") == groups("whole")
     assert exported("parts") == exported("whole")
     assert shown("parts") == shown("whole")
-    assert len(shown("whole")) == 24
-    assert len(exported("whole")) == 4 * 24
+    assert len(shown("whole")) == 9
+    assert len(exported("whole")) == 4 * 9
 
 
 def test_what_reads_a_journal_wants_all_of_its_parts(tmp_path, source, capsys):
