@@ -40,7 +40,7 @@ class Task:
     split: str
     source: str
     synthetic: bool = False
-    prompt_sets: Mapping[str, PromptSet] = dataclasses.field(default_factory=dict)
+    prompt_sets: Mapping[str, PromptSet] = dataclasses.field(default_factory=dict, hash=False)
     prompt_set: str = "paper"
     several: bool = False
     crop: str = ""
