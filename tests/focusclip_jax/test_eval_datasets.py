@@ -532,6 +532,7 @@ def test_every_task_has_a_reader_and_says_how_to_get_its_data(tmp_path):
 def test_labels_without_images_are_absent_data_not_a_mistake(shared_data):
     for task in (tasks.KINETICS400, tasks.FERPLUS, tasks.FAIRFACE_RACE):
         assert "holds no " in datasets.absent(task, shared_data)
+    assert "holds no fer2013.csv or train/<class>/" in datasets.absent(tasks.FER2013_TRAIN, shared_data)
     for task in (tasks.STANFORD40, tasks.UTKFACE_AGE, tasks.UTKFACE_RACE, tasks.FER2013):
         assert datasets.absent(task, shared_data) is None
 

@@ -68,7 +68,7 @@ def absent(task: Task, data_dir: Path) -> str | None:
         lacking, how = None, f"pack its {task.split} split into {root} with ./launch.sh annotate pack"
     else:
         module = _PHOTOGRAPHS[task.dataset]
-        lacking, how = module.lacking(root), module.HOW_TO_GET.format(root=root)
+        lacking, how = module.lacking(root, task.split), module.HOW_TO_GET.format(root=root)
     if not root.is_dir():
         return f"{task.name} was not evaluated, since {root} does not exist: {how}."
     if lacking:

@@ -39,7 +39,7 @@ class Person:
     gender: str
 
 
-def lacking(root: Path) -> str | None:
+def lacking(root: Path, split: str) -> str | None:
     """Which part of the data set is not below `root`."""
     return first_missing(root, ANNOTATIONS, "emotic/*/images/*")
 

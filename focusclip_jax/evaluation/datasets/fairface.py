@@ -18,7 +18,7 @@ LABELS = "fairface_label_val.csv"
 FOLDERS = ("val", "fairface-img-margin025-trainval/val", "fairface-img-margin125-trainval/val")
 
 
-def lacking(root: Path) -> str | None:
+def lacking(root: Path, split: str) -> str | None:
     """Which part of the data set is not below `root`."""
     if not (root / LABELS).is_file():
         return LABELS

@@ -33,10 +33,11 @@ FOLDERS = {
 }
 
 
-def lacking(root: Path) -> str | None:
+def lacking(root: Path, split: str) -> str | None:
     """Which part of the data set is not below `root`."""
-    folders = (root / name for name in SPLIT_FOLDERS.values())
-    return None if (root / "fer2013.csv").is_file() or any(f.is_dir() for f in folders) else "fer2013.csv"
+    folder = SPLIT_FOLDERS[split]
+    here = (root / "fer2013.csv").is_file() or (root / folder).is_dir()
+    return None if here else f"fer2013.csv or {folder}/<class>/"
 
 
 def load(root: Path, split: str = "PrivateTest") -> EvaluationSet:

@@ -37,7 +37,7 @@ COLUMNS = {
 }
 
 
-def lacking(root: Path) -> str | None:
+def lacking(root: Path, split: str) -> str | None:
     """Which part of the data set is not there."""
     if not (root / VOTES).is_file():
         return VOTES

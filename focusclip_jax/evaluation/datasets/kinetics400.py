@@ -20,7 +20,7 @@ HOW_TO_GET = (
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 
-def lacking(root: Path) -> str | None:
+def lacking(root: Path, split: str) -> str | None:
     """Which part of the data set is not below `root`."""
     return first_missing(root, "test/**/*.jpg") if _listing(root) else "test.csv"
 

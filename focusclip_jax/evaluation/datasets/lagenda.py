@@ -30,7 +30,7 @@ EDGES = ("x0", "y0", "x1", "y1")
 GENDERS = {"M": "male", "F": "female"}
 
 
-def lacking(root: Path) -> str | None:
+def lacking(root: Path, split: str) -> str | None:
     """Which part of the data set is not below `root`."""
     return first_missing(root, ANNOTATIONS, "*/*.jpg")
 

@@ -17,9 +17,9 @@ HOW_TO_GET = (
 IMAGES = {"train": 4000, "test": 5532}
 
 
-def lacking(root: Path) -> str | None:
+def lacking(root: Path, split: str) -> str | None:
     """Which part of the data set is not below `root`."""
-    return first_missing(root, "ImageSplits/test.txt", "JPEGImages/*.jpg")
+    return first_missing(root, f"ImageSplits/{split}.txt", "JPEGImages/*.jpg")
 
 
 def load(root: Path, split: str = "test") -> EvaluationSet:

@@ -21,7 +21,7 @@ GENDERS = ("male", "female")
 NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_\d+\.jpg(\.chip\.jpg)?")
 
 
-def lacking(root: Path) -> str | None:
+def lacking(root: Path, split: str) -> str | None:
     """Which part of the data set is not below `root`."""
     return "<age>_<gender>_<race>_<time>.jpg" if first_missing(_folder(root), "*.jpg") else None
 
