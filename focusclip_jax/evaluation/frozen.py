@@ -1,0 +1,180 @@
+"""The tasks beside zero-shot classification, on the same frozen embeddings: retrieval and probes.
+
+Which of them can run on the data that are there, their table, and their files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from focusclip_jax.evaluation import probes, retrieval
+from focusclip_jax.evaluation.columns import aligned, filled, interval, percent, pipes
+from focusclip_jax.evaluation.zero_shot import Encoder
+from focusclip_jax.files import write_text
+
+RETRIEVAL = "retrieval"
+PROBES = ("linear_probe", "knn")
+TASKS = (RETRIEVAL, *PROBES)
+SPLITS = ("test", "validation", "val")  # that retrieval runs on: the first that a folder has
+
+RETRIEVAL_HEADER = (
+    *("retrieval", "direction", "queries → gallery"),
+    *(f"R@{k} [95 %]" for k in retrieval.KS),
+    "median rank",
+)
+RETRIEVAL_LEGEND = (
+    "R@k, %: a right entry of the gallery is in the first k; median rank: of the first right one. Captions "
+    "of the same text are one caption, and any of its images is right; any caption of an image is. Equal "
+    "similarities count against the model. Intervals: bootstrap over images, the gallery as it is. Chance: a "
+    "random order of the gallery."
+)
+PROBE_HEADER = (
+    *("probe", "data", "classes", "train", "n", "chance", "constant"),
+    *("accuracy [95 %]", "balanced", "chosen"),
+)
+PROBE_LEGEND = (
+    "Top-1 in %, with Wilson's 95 % interval, on the test part (n images) after learning from the training "
+    "part's frozen embeddings. linear_probe: logistic regression, its L2 penalty the one that is best on a "
+    "fifth of the training part held out; knn: the vote of the 20 nearest by cosine, each weighing "
+    "exp(cosine / 0.07) as in DINO. Constant always answers the test part's commonest class."
+)
+
+Result = retrieval.Result | probes.Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """What of retrieval and the probes can run, and a sentence for each data set that is not there.
+
+    packed: folders of shards and the split to retrieve in. probed: names of `probes.PARTS`.
+    which: of `PROBES`, what to do with them.
+    """
+
+    packed: tuple[tuple[Path, str], ...]
+    probed: tuple[str, ...]
+    which: tuple[str, ...]
+    data_dir: Path
+    absent: tuple[str, ...]
+
+    @classmethod
+    def open(cls, names: Sequence[str], data_dir: Path) -> Frozen:
+        """names: of `TASKS`, any number of them. Folders of shards are looked for directly in `data_dir`."""
+        packed, probed, absent = (), (), []
+        which = tuple(name for name in PROBES if name in names)
+        if RETRIEVAL in names:
+            packed = tuple(_packed(data_dir))
+            absent += (
+                []
+                if packed
+                else [
+                    f"retrieval was not evaluated, since no folder in {data_dir} holds shards of a test or "
+                    "validation split: pack one with ./launch.sh annotate pack."
+                ]
+            )
+        if which:
+            absences = {name: probes.absent(name, data_dir) for name in probes.PARTS}
+            probed = tuple(name for name, sentence in absences.items() if not sentence)
+            absent += filter(None, absences.values())
+        return cls(packed, probed, which, data_dir, tuple(absent))
+
+    def run(self, encoder: Encoder, step: int, batch_size: int) -> Iterator[Result]:
+        """Row by row of the tables. Raises UserError where data are damaged or the model gives NaN."""
+        for folder, split in self.packed:
+            gallery = retrieval.load(folder, split)
+            yield from retrieval.evaluate(encoder, gallery, folder.name, split, step, batch_size)
+        for name in self.probed:
+            yield from probes.evaluate(encoder, name, self.data_dir, self.which, step, batch_size)
+
+
+def _packed(data_dir: Path) -> Iterator[tuple[Path, str]]:
+    for folder in sorted(path for path in data_dir.glob("*") if path.is_dir()):
+        split = next((split for split in SPLITS if any(folder.glob(f"*-{split}.tfrecord-*"))), None)
+        if split:
+            yield folder, split
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results as aligned text of at most 110 columns, with what was read and what the columns mean."""
+    parts = []
+    for header, rows, legend, notes in _parts(results):
+        parts += ["\n".join(aligned([header, *rows])), "\n".join(filled([legend, *notes]))]
+    return "\n\n".join(parts)
+
+
+def markdown(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
+    """The same as Markdown, and the probes class by class. absent: what was not evaluated, as sentences."""
+    parts = [["# Retrieval and probes"]]
+    for header, rows, legend, notes in _parts(results):
+        parts += [pipes([header, *rows]), [legend], [f"- {note}" for note in notes]]
+    parts.append([f"- {sentence}" for sentence in absent])
+    for of in (result for result in results if isinstance(result, probes.Result)):
+        parts.append([f"## {of.task}, {of.data}"])
+        classes = [(name, f"{row['n']:,}", percent(row["top1"])) for name, row in of.per_class.items()]
+        parts.append(pipes([("class", "n", "top-1"), *classes]))
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def write(results: Sequence[Result], stem: Path, absent: Sequence[str] = ()) -> list[Path]:
+    """Write STEM.md and STEM.json, every field of every row, and return both paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("md", "json")]
+    rows = {
+        "retrieval": [dataclasses.asdict(of) for of in results if isinstance(of, retrieval.Result)],
+        "probes": [dataclasses.asdict(of) for of in results if isinstance(of, probes.Result)],
+        "absent": list(absent),
+    }
+    write_text(paths[0], markdown(results, absent))
+    write_text(paths[1], json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return paths
+
+
+def _parts(
+    results: Sequence[Result],
+) -> Iterator[tuple[tuple[str, ...], list[tuple[str, ...]], str, list[str]]]:
+    """Header, rows, legend and notes of each of the two tables that has rows."""
+    retrieved = [result for result in results if isinstance(result, retrieval.Result)]
+    probed = [result for result in results if isinstance(result, probes.Result)]
+    if retrieved:
+        notes = dict.fromkeys(f"{of.data}, split {of.split}: {of.source}" for of in retrieved)
+        rows = [row for result in retrieved for row in _retrieval_rows(result)]
+        yield RETRIEVAL_HEADER, rows, RETRIEVAL_LEGEND, list(notes)
+    if probed:
+        notes = [f"{of.data}: {' '.join(of.sources)}" for of in probed]
+        notes += [
+            f"{of.data}: {stopped} fits of the linear probe stopped before they had converged."
+            for of in probed
+            if (stopped := of.settings.get("fits_stopped_early"))
+        ]
+        yield PROBE_HEADER, [_probe_row(of) for of in probed], PROBE_LEGEND, list(dict.fromkeys(notes))
+
+
+def _retrieval_rows(of: retrieval.Result) -> list[tuple[str, ...]]:
+    low, high = of.median_rank.interval
+    return [
+        (
+            of.data,
+            of.direction,
+            f"{of.queries:,} → {of.gallery:,}",
+            *(f"{percent(figure.value)} {interval(figure.interval)}" for figure in of.recall.values()),
+            f"{of.median_rank.value:,.0f} [{low:,.0f}, {high:,.0f}]",
+        ),
+        (
+            *("", "chance", ""),
+            *(percent(figure.chance) for figure in of.recall.values()),
+            f"{of.median_rank.chance:,.0f}",
+        ),
+    ]
+
+
+def _probe_row(of: probes.Result) -> tuple[str, ...]:
+    chosen = (
+        f"L2 {of.settings['penalty']:.1e}" if "penalty" in of.settings else f"k {of.settings['neighbours']}"
+    )
+    return (
+        *(of.task, of.data, str(len(of.classes)), f"{of.train:,}", f"{of.n:,}"),
+        *(percent(of.chance), percent(of.constant), f"{percent(of.accuracy)} {interval(of.interval)}"),
+        *(percent(of.balanced), chosen),
+    )
