@@ -9,6 +9,8 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
   ./launch.sh [train] --config=FILE [--workdir=DIR] [--config.a.b=VALUE …]
         Train (or go on with) a model, evaluate it, print the results table and draw pictures.
         Default workdir: runs/NAME of the config file.
+  ./launch.sh dry-run --config=FILE [--topology=v5e:4x4] [--batch=N]
+        Compile the training step without its hardware or data: memory, communication, time, does it fit?
   ./launch.sh evaluate --workdir=DIR [--step=N] [--tasks=A,B] [--data-dir=DIR]
         Evaluate a checkpoint on every task whose data is there.
   ./launch.sh report DIR…
@@ -108,7 +110,7 @@ ensure() {
 
 verb=train
 case ${1:-} in
-  train | evaluate | report | import | export | annotate | test | lint | setup) verb=$1; shift ;;
+  train | dry-run | evaluate | report | import | export | annotate | test | lint | setup) verb=$1; shift ;;
   -h | --help | help | "") usage; exit 0 ;;
   --*) ;;
   *) fail "unknown verb '$1'; ./launch.sh --help lists them" ;;

@@ -44,6 +44,7 @@ def get_config():
     config.data.threads = 16
 
     config.text.tokenizer = f"{BERT}/vocab.txt"
+    config.text.vocabulary = 30_522
     config.text.how_to_get = f"{HF} {BERT_HUB} vocab.txt --local-dir {BERT}"
     # Descriptions of one person in MPII have at most 208 WordPieces, of several up to 270. In a batch of
     # 1,024 one is always long: shorter lengths than these would never be used.

@@ -30,6 +30,7 @@ def get_config():
     config.weights.update(clip=CLIP, image="none", text="none")
     config.weights.how_to_get.clip = f"{HF} {HUB} {FILES} --local-dir {CLIP}"
     config.text.tokenizer = f"{CLIP}/tokenizer.json"
+    config.text.vocabulary = 49_408
     config.text.how_to_get = config.weights.how_to_get.clip
     use_clip(config)
     # A tenth of the rate that new projections want: everything is trained already. Not tuned.

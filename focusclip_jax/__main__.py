@@ -1,4 +1,5 @@
-"""The verbs of `./launch.sh` that need the model: prepare, train, evaluate, report, import, export."""
+"""The verbs of `./launch.sh` that need the model: prepare, train, dry-run, evaluate, report, import,
+export."""
 
 from __future__ import annotations
 
@@ -33,6 +34,10 @@ def main(verb: str, arguments: list[str]) -> None:
         from focusclip_jax.weights import importing
 
         importing.main(arguments)
+    elif verb == "dry-run":
+        from focusclip_jax import dry_run
+
+        dry_run.main(arguments)
     elif verb == "export":
         from focusclip_jax.weights import exporting
 

@@ -37,7 +37,8 @@ def run_module(tmp_path_factory):
         command = [sys.executable, "-m", module, *map(str, arguments)]
         # The programs that tests start compile the same steps again and again.
         speed = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0}
-        extra = {"PYTHONPATH": REPOSITORY, "JAX_PLATFORMS": "cpu", **speed, **environment}
+        path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+        extra = {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu", **speed, **environment}
         settings = {
             "cwd": cwd,
             "env": {**os.environ, **{name: str(value) for name, value in extra.items()}},
