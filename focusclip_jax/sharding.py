@@ -60,6 +60,31 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def constrain_rows(x: jax.Array) -> jax.Array:
+    """Keep an activation (B, …) split by rows over every device of the mesh that is being compiled for.
+
+    Left alone, the compiler may split activations as a kernel is split, and exchange these much larger arrays
+    in place of kernels. Outside `compiling_for` it is the identity.
+    """
+    return _constrain(x, PartitionSpec((DATA, FSDP)))
+
+
+def constrain_whole(x: jax.Array) -> jax.Array:
+    """Gather a split parameter before its use, as the compiler does with kernels of its own accord."""
+    return _constrain(x, PartitionSpec())
+
+
+def _constrain(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec)
+
+
+def compiling_for(mesh: Mesh):
+    """The context in which `constrain_rows` and `constrain_whole` know the mesh."""
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
 def tree_shardings(tree, mesh: Mesh):
     """A sharding for every leaf of a tree of shaped arrays. Raises ValueError for a name outside `RULES`."""
     return jax.tree_util.tree_map_with_path(

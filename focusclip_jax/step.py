@@ -103,7 +103,8 @@ def make_train_step(
     learns = optimizers.trainable(config.optimizer, abstract.params)
 
     def train_step(state: TrainState, batch: Batch):
-        change, metrics = gradients(state.params, graph, batch, learns, config)
+        with sharding.compiling_for(mesh):
+            change, metrics = gradients(state.params, graph, batch, learns, config)
         updates, optimizer_state = optimizer.update(change, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics["gradient_norm"] = optax.tree.norm(change)
@@ -124,7 +125,8 @@ def make_view_step(graph: nnx.GraphDef, mesh: Mesh) -> Callable[..., dict[str, j
     """(params, batch) → the embeddings of all three views, gathered on every device."""
 
     def view_step(params, batch: Batch):
-        return embed(params, graph, batch, focus=True)
+        with sharding.compiling_for(mesh):
+            return embed(params, graph, batch, focus=True)
 
     return jax.jit(view_step, out_shardings=sharding.replicated(mesh))
 

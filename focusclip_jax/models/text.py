@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from focusclip_jax.models.transformer import Shape, Transformer, dense, layer_norm, normal
+from focusclip_jax.sharding import constrain_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class TextTower(nnx.Module):
     def __call__(self, tokens: jax.Array, lengths: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """tokens: int32 (B, T), padded at the end; lengths: int32 (B,); dtype to compute in → (B, D)."""
         first_norm = self.shape.transformer.norm == "post"
-        x = self.token_embedding[...][tokens]
+        x = constrain_whole(self.token_embedding[...])[tokens]
         if self.shape.pool == "mean_padded":
             # BERT's padding takes part in that mean, but torch never learns its embedding.
             own = jnp.arange(tokens.shape[1]) < lengths[:, None]

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from focusclip_jax.sharding import constrain_rows
+
 normal = jax.nn.initializers.normal
 
 
@@ -75,7 +77,7 @@ class Transformer(nnx.Module):
         layers = nnx.to_pure_dict(nnx.state(self, nnx.Param))
 
         def body(x, layer):
-            return block(x, layer, lengths, self.shape), None
+            return constrain_rows(block(x, layer, lengths, self.shape)), None
 
         if self.shape.remat:
             body = jax.checkpoint(body)
