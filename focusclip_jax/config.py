@@ -62,6 +62,7 @@ def default() -> ConfigDict:
                 "tokenizer": "",
                 # The command that gets its file, for the message where it is missing.
                 "how_to_get": "",
+                # Entries of one trained here, at most; of another, what a dry run without its file counts.
                 "vocabulary": 8192,
                 # Longest caption in tokens, and the lengths that a batch may be padded to.
                 "context": 256,
