@@ -15,6 +15,9 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
         Evaluate a checkpoint on every task whose data is there.
   ./launch.sh report DIR…
         Results of one or more workdirs side by side.
+  ./launch.sh ablate --config=FILE [--list] [--cells=PATTERN] [--budget-minutes=M] [--report]
+        Run a grid of methods × correlations × seeds, each cell once, and say what it shows.
+        Stopped or killed, the same command goes on; --report trains nothing.
   ./launch.sh import --from=FOLDER_OR_ID --workdir=DIR [--image-size=N] [--context=N]
         A published CLIP (Hugging Face or open_clip, safetensors) as a workdir to evaluate. ID is
         owner/name@revision of the Hugging Face hub.
@@ -110,7 +113,7 @@ ensure() {
 
 verb=train
 case ${1:-} in
-  train | dry-run | evaluate | report | import | export | annotate | test | lint | setup) verb=$1; shift ;;
+  train | dry-run | evaluate | ablate | report | import | export | annotate | test | lint | setup) verb=$1; shift ;;
   -h | --help | help | "") usage; exit 0 ;;
   --*) ;;
   *) fail "unknown verb '$1'; ./launch.sh --help lists them" ;;

@@ -1,4 +1,4 @@
-"""The verbs of `./launch.sh` that need the model: prepare, train, dry-run, evaluate, report, import,
+"""The verbs of `./launch.sh` that need the model: prepare, train, dry-run, evaluate, ablate, report, import,
 export."""
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ def main(verb: str, arguments: list[str]) -> None:
         from focusclip_jax.weights import importing
 
         importing.main(arguments)
+    elif verb == "ablate":
+        from focusclip_jax.ablation import run
+
+        run.main(arguments)
     elif verb == "dry-run":
         from focusclip_jax import dry_run
 

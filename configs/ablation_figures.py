@@ -1,0 +1,40 @@
+"""Whether focus helps, reduced: CLIP, dual and dual with shuffled heatmaps, one correlation, three seeds.
+
+    ./launch.sh ablate --config=configs/ablation_figures.py
+
+Hardware: 2 CPU cores, under 3 GB of memory. Time: 9 trainings of 700 steps, under 40 minutes altogether.
+For choosing methods: what it says is a sign, which configs/ablation_figures_full.py confirms or not.
+"""
+
+from configs.focusclip_tiny import get_config as focusclip
+from focusclip_jax.ablation.grid import Figures, Grid, Method
+
+CLIP = {"loss.focus_text": 0.0, "loss.focus_image": 0.0}
+
+
+def base():
+    """What all cells share: focusclip_tiny, longer."""
+    config = focusclip()
+    config.steps = 700
+    config.checkpoint_every = 100
+    config.log_every = 20
+    return config
+
+
+def get_grid():
+    return Grid(
+        name="ablation_figures",
+        purpose="selection",
+        base=base(),
+        methods={
+            "clip": Method(CLIP, "baseline"),
+            "dual": Method({}, "focus"),
+            "shuffled": Method({"data.heatmap": "shuffled"}, "control"),
+        },
+        figures=Figures(
+            folder="data/ablation/selection", seed=10, train_images=12_000, test_images=2_400, styles="test"
+        ),
+        correlations=(0.5,),
+        seeds=(0, 1, 2),
+        fewest_seeds=3,
+    )

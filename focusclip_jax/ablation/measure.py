@@ -1,0 +1,136 @@
+"""What is measured of a trained cell. Every measure is one bit an image, in an order that all cells share.
+
+Four test sets of `grid.Figures`, in drawing styles that training never shows:
+    independent  people in scenes that say nothing about the activity
+    matching     the same people, in scenes correlated with the activity as in training
+    background   the same people, in other independent scenes: only the background differs from "independent"
+    subject      other people with other activities, in the scenes of "independent": only the subject differs
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import re
+
+import jax
+import numpy as np
+from flax import nnx
+
+from focusclip_jax.ablation import attention
+from focusclip_jax.ablation.grid import GROUPS, Figures
+from focusclip_jax.data import augment, images
+from focusclip_jax.data.heatmaps import original_joints, render
+from focusclip_jax.data.shards import Example, Shards
+from focusclip_jax.encoder import Encoder
+from focusclip_jax.errors import UserError
+from focusclip_jax.evaluation import statistics, zero_shot
+from focusclip_jax.evaluation.datasets import shards as packed
+from focusclip_jax.evaluation.tasks import Task
+
+LOOKED_AT = 512  # images whose attention is averaged
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """A model's top-1 answers to a test set, ordered by the number of the image.
+
+    numbers: (N,) of the generator. labels, answers: (N,) class numbers.
+    """
+
+    numbers: np.ndarray
+    labels: np.ndarray
+    answers: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        return self.labels == self.answers
+
+
+def measures(
+    encoder: Encoder, figures: Figures, correlation: float, batch_size: int
+) -> dict[str, np.ndarray]:
+    """By name, bool (N,), for trained and held-out activities apart. "NAME/GROUP":
+
+    independent, matching, background, subject: is the answer right?
+    same answer on another background: is it the one of "independent"? right on both backgrounds.
+    right on both subjects: over pairs of images with one scene and two people, both of whose activities are
+        in the group.
+    """
+    folders = {
+        "independent": figures.tests,
+        "matching": figures.train(correlation),
+        "background": figures.tests,
+        "subject": figures.tests,
+    }
+    result = {}
+    for group, task in GROUPS.items():
+        got = {name: answer(encoder, folder, name, task, batch_size) for name, folder in folders.items()}
+        result |= {f"{name}/{group}": answers.right for name, answers in got.items()}
+        first, second = got["independent"], got["background"]
+        result[f"same answer on another background/{group}"] = first.answers == second.answers
+        result[f"right on both backgrounds/{group}"] = first.right & second.right
+        pairs = np.intersect1d(first.numbers, got["subject"].numbers, return_indices=True)[1:]
+        result[f"right on both subjects/{group}"] = first.right[pairs[0]] & got["subject"].right[pairs[1]]
+    return result
+
+
+def answer(encoder: Encoder, folder: str, split: str, task: Task, batch_size: int) -> Answers:
+    """Zero-shot, with the prompts of the task, on one test set."""
+    found = packed.load(folder, task.classes, split)
+    similarities = zero_shot.similarities(encoder, task, found, batch_size)
+    numbers = np.array([number(name) for name in found.names])
+    order = np.argsort(numbers)
+    labels = np.array([task.classes.index(label) for label in found.labels])
+    return Answers(numbers[order], labels[order], statistics.ranked(similarities)[order, 0])
+
+
+def number(image_id: str) -> int:
+    """The generator's number of an image, at the end of its id."""
+    found = re.search(r"-(\d+)\.jpg$", image_id)
+    if not found:
+        raise UserError(f"{image_id}: no image of the figures generator, expected …-NUMBER.jpg")
+    return int(found[1])
+
+
+def subject_attention(
+    encoder: Encoder, graph: nnx.GraphDef, figures: Figures, patch: int
+) -> dict[str, dict[str, float]]:
+    """By reading of the attention: its share inside the subject, and that of the area, over the first images
+    of "independent"."""
+    shards = Shards.open(figures.tests, "independent")
+    examples = [shards.read(i) for i in range(min(LOOKED_AT, len(shards)))]
+    decoded = (images.decode(example.image, shards.where(i)) for i, example in enumerate(examples))
+    pixels = np.stack([encoder.prepare(image) for image in decoded])
+    size = pixels.shape[1:3]
+    subject = attention.subject_share(np.stack([true_heatmap(e, size) for e in examples]), patch)
+    looked = _compiled(graph)(encoder.params, pixels)
+    result = {}
+    for name, weights in jax.device_get(looked).items():
+        inside, area = attention.inside(weights, subject)
+        result[name] = {"inside": inside, "area": area}
+    return result
+
+
+@functools.cache
+def _compiled(graph: nnx.GraphDef):
+    return jax.jit(lambda params, x: attention.patch_attention(nnx.merge(graph, params), x))
+
+
+def true_heatmap(example: Example, size: tuple[int, int]) -> np.ndarray:
+    """Of the joints, whatever the method was trained with: float32 (H, W), the image stretched to it."""
+    stored = example.height, example.width
+    original = example.original_height, example.original_width
+    joints = original_joints(example.joints, stored, original)
+    return render(joints, example.visibility, augment.whole(*original), size)
+
+
+def pack_bits(bits: np.ndarray) -> str:
+    """bool (N,) as base64, eight images a byte."""
+    return base64.b64encode(np.packbits(bits).tobytes()).decode()
+
+
+def unpack_bits(text: str, n: int) -> np.ndarray:
+    """Inverse of `pack_bits`."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
