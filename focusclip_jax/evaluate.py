@@ -1,4 +1,7 @@
-"""The verb `evaluate`, and the evaluation that training runs: every task whose data is there."""
+"""The verb `evaluate`, and the evaluation that training runs: every task whose data is there.
+
+Retrieval and the probes are tasks of the verb as well; they run when they are named.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,17 @@ from focusclip_jax.checkpoint import Checkpoints
 from focusclip_jax.data.text import Tokenizer
 from focusclip_jax.encoder import Encoder
 from focusclip_jax.errors import UserError
-from focusclip_jax.evaluation import datasets, report, tasks, training_text, zero_shot
+from focusclip_jax.evaluation import (
+    datasets,
+    embedding_cache,
+    frozen,
+    report,
+    tasks,
+    training_text,
+    zero_shot,
+)
 from focusclip_jax.evaluation.datasets.base import EvaluationSet
+from focusclip_jax.evaluation.frozen import Frozen
 from focusclip_jax.evaluation.tasks import Task
 from focusclip_jax.evaluation.training_text import TrainingText
 from focusclip_jax.evaluation.zero_shot import Result
@@ -110,36 +122,49 @@ def main(arguments: list[str]) -> None:
     data_dir = options.data_dir or pathlib.Path(config.evaluation.data_dir)
     unasked = [name for name, task in tasks.TASKS.items() if not task.opt_in]
     names = options.tasks.split(",") if options.tasks else unasked
-    benchmark = Benchmark.open(names, data_dir, options.prompts)
-    for sentence in benchmark.absent:
+    beside = Frozen.open([name for name in names if name in frozen.TASKS], data_dir)
+    benchmark = Benchmark.open(
+        [name for name in names if name not in frozen.TASKS], data_dir, options.prompts
+    )
+    for sentence in (*benchmark.absent, *beside.absent):
         print(sentence)
-    if not benchmark.tasks:
+    if not (benchmark.tasks or beside.packed or beside.probed):
         raise UserError(f"{data_dir}: holds the data of no task; name another folder by --data-dir")
     training = training_text.read(workdir.training_text)
     encoder, step = load_encoder(workdir, options.step)
+    encoder = embedding_cache.open_for(encoder, workdir, step)
     suffix = "" if options.prompts == "paper" else f"-{options.prompts}"
-    results, drawn = [], []
+    name = f"step-{step:06d}-{data_dir.absolute().name}{suffix}"
+    name += f"-{'+'.join(names)}" if options.tasks else ""
+    results, drawn, more = [], [], []
     try:
         for outcome in benchmark.run(encoder, training, step, config.evaluation.batch_size):
             results += outcome.rows
             drawn += draw_answers(outcome, workdir.plots, suffix)
+        for row in beside.run(encoder, step, config.evaluation.batch_size):
+            more.append(row)
     finally:
         if results:
-            name = f"step-{step:06d}-{data_dir.absolute().name}{suffix}"
-            name += f"-{'+'.join(names)}" if options.tasks else ""
             written = report.write(results, workdir.evaluation / name, benchmark.absent)
             print(report.table(results))
             print("\nPictures:", *drawn, sep="\n  ")
             print("\nResults:", *written, sep="\n")
+        if more:
+            written = frozen.write(more, workdir.evaluation / frozen.FOLDER / name, beside.absent)
+            print("", frozen.table(more), "Results:", sep="\n\n")
+            print(*written, sep="\n")
+        print(f"\n{encoder.summary()}")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="evaluate", description="Zero-shot results of a checkpoint.")
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of a training run")
     parser.add_argument("--step", type=int, help="step of the checkpoint; the newest by default")
+    named = [name for name, task in tasks.TASKS.items() if task.opt_in]
     parser.add_argument(
         "--tasks",
-        help=f"comma-separated, of: {', '.join(tasks.TASKS)}; by default every one but those of race",
+        help=f"comma-separated, of: {', '.join((*tasks.TASKS, *frozen.TASKS))}; "
+        f"by default all but {', '.join((*named, *frozen.TASKS))}",
     )
     parser.add_argument("--data-dir", type=pathlib.Path, help="folder with one folder per data set")
     parser.add_argument(

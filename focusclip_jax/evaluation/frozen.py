@@ -18,10 +18,11 @@ from focusclip_jax.files import write_text
 RETRIEVAL = "retrieval"
 PROBES = ("linear_probe", "knn")
 TASKS = (RETRIEVAL, *PROBES)
+FOLDER = "retrieval-and-probes"  # of their files, below those of zero-shot, which `report` reads
 SPLITS = ("test", "validation", "val")  # that retrieval runs on: the first that a folder has
 
 RETRIEVAL_HEADER = (
-    *("retrieval", "direction", "queries → gallery"),
+    *("retrieval", "queries → gallery"),
     *(f"R@{k} [95 %]" for k in retrieval.KS),
     "median rank",
 )
@@ -138,31 +139,40 @@ def _parts(
     retrieved = [result for result in results if isinstance(result, retrieval.Result)]
     probed = [result for result in results if isinstance(result, probes.Result)]
     if retrieved:
-        notes = dict.fromkeys(f"{of.data}, split {of.split}: {of.source}" for of in retrieved)
+        notes = [f"{of.data}, split {of.split}: {of.source}" for of in retrieved]
+        notes += [
+            f"{of.data}, {of.direction}: 95 % interval of the median rank "
+            f"{' to '.join(f'{bound:,.0f}' for bound in of.median_rank.interval)}."
+            for of in retrieved
+        ]
         rows = [row for result in retrieved for row in _retrieval_rows(result)]
-        yield RETRIEVAL_HEADER, rows, RETRIEVAL_LEGEND, list(notes)
+        yield RETRIEVAL_HEADER, rows, RETRIEVAL_LEGEND, list(dict.fromkeys(notes))
     if probed:
         notes = [f"{of.data}: {' '.join(of.sources)}" for of in probed]
         notes += [
-            f"{of.data}: {stopped} fits of the linear probe stopped before they had converged."
+            f"{of.data}: fits of the linear probe that stopped before they had converged: {stopped}."
             for of in probed
             if (stopped := of.settings.get("fits_stopped_early"))
+        ]
+        notes += [
+            f"{of.data}: the chosen penalty is the last of those tried, so another may do better."
+            for of in probed
+            if of.settings.get("penalty") in (probes.PENALTIES[0], probes.PENALTIES[-1])
         ]
         yield PROBE_HEADER, [_probe_row(of) for of in probed], PROBE_LEGEND, list(dict.fromkeys(notes))
 
 
 def _retrieval_rows(of: retrieval.Result) -> list[tuple[str, ...]]:
-    low, high = of.median_rank.interval
+    query, entry = of.direction.split(" → ")
     return [
         (
             of.data,
-            of.direction,
-            f"{of.queries:,} → {of.gallery:,}",
+            f"{of.queries:,} {query}s → {of.gallery:,} {entry}s",
             *(f"{percent(figure.value)} {interval(figure.interval)}" for figure in of.recall.values()),
-            f"{of.median_rank.value:,.0f} [{low:,.0f}, {high:,.0f}]",
+            f"{of.median_rank.value:,.0f}",
         ),
         (
-            *("", "chance", ""),
+            *("", "chance"),
             *(percent(figure.chance) for figure in of.recall.values()),
             f"{of.median_rank.chance:,.0f}",
         ),

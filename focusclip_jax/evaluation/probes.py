@@ -24,7 +24,8 @@ from focusclip_jax.evaluation.datasets.base import EvaluationSet
 from focusclip_jax.evaluation.tasks import TASKS
 from focusclip_jax.evaluation.zero_shot import Encoder
 
-PENALTIES = tuple(10.0 ** np.arange(1, -5.5, -0.5))  # of the mean loss, the strongest first
+PENALTIES = tuple((10.0 ** np.arange(1, -4.5, -0.5)).tolist())  # of the mean loss, the strongest first
+GRADIENT = 1e-4  # largest entry at which a fit ends, as in scikit-learn
 HELD_OUT = 0.2  # of each class of the training part, to choose the penalty on
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # DINO's (arXiv 2104.14294)
 CHUNK = 1 << 24  # similarities held at once
@@ -214,7 +215,7 @@ def fit(
         return value, slope.ravel()
 
     start = np.zeros((features.shape[1] + 1, classes)) if start is None else start
-    options = {"maxiter": 1000, "gtol": 1e-5, "ftol": 0}
+    options = {"maxiter": 1000, "gtol": GRADIENT, "ftol": 1e-10}
     found = optimize.minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
     return found.x.reshape(-1, classes), bool(found.success)
 

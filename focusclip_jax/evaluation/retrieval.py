@@ -157,9 +157,10 @@ def ranks(queries: np.ndarray, entries: np.ndarray, right: sparse.csr_array) -> 
 
 
 def chance(right: np.ndarray, gallery: int, k: int) -> np.ndarray:
-    """Probability that one of the right entries is among the first k of a random order.
+    """(Q,) probability that one of the right entries is among the first k of a random order.
 
-    right: (Q,) number of right entries. It is 1 - C(G - m, k) / C(G, k), a product of k shares.
+    right: (Q,) number of right entries m. It is 1 - C(G - m, k) / C(G, k), a product of k shares. An order
+    that keeps an image's captions together, as any text tower's does, reaches less without knowing less.
     """
     drawn = np.arange(min(k, gallery))
     return 1 - (np.maximum(gallery - right[:, None] - drawn, 0) / (gallery - drawn)).prod(axis=1)

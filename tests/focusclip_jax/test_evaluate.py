@@ -41,6 +41,9 @@ def workdir(tmp_path, monkeypatch):
     workdir = Workdir(tmp_path / "run")
     workdir.root.mkdir()
     workdir.config.write_text(configs.to_json(configs.default()))
+    (workdir.checkpoints / "7").mkdir(parents=True)
+    (workdir.checkpoints / "7" / "manifest.json").write_text("{}")
+    workdir.tokenizer.write_text("{}")
     training_text.write(workdir.training_text, training_text.collect(["a happy face"], tasks.class_names()))
     monkeypatch.setattr(evaluate, "load_encoder", lambda workdir, step: (Stub(), 7))
     return workdir
