@@ -23,8 +23,8 @@ from focusclip_jax.evaluation import tasks
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # The code that decides a number: what draws and describes the figures, what makes batches of them, the
-# model, its losses and updates, their defaults, and what is measured. Comments, docstrings and blank lines do not count. Of
-# the loop in train.py nothing does: it decides when something is saved and logged.
+# model, its losses and updates, their defaults, and what is measured. Comments, docstrings and blank lines do
+# not count. Of the loop in train.py nothing does: it decides when something is saved and logged.
 CODE = (
     "annotation/sources/figures/*.py",
     "annotation/describers/geometry.py",

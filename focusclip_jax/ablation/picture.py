@@ -39,9 +39,13 @@ def draw(path: Path, rows: Mapping[str, Mapping[str, Panel]]) -> Path:
     figure = Figure(figsize=(1.2 + 2.9 * columns, len(rows) * (1.2 + 0.3 * tallest)))
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for of_row, (row_title, panels) in zip(axes, rows.items(), strict=True):
+        named = None
         for ax, (title, panel) in zip(of_row, panels.items(), strict=True):
             _points(ax, panel)
+            # The names stand once, as long as they stay the same.
+            ax.set_yticks(range(len(panel.names)), [] if panel.names == named else panel.names)
             ax.set_title(title)
+            named = panel.names
         of_row[0].set_ylabel(row_title, fontsize=10)
     FigureCanvasAgg(figure)  # no window system, whatever the user's settings say
     with replacing(path) as temporary:
@@ -65,6 +69,5 @@ def _points(ax: Axes, panel: Panel) -> None:
             capsize=3,
             markersize=5,
         )
-    ax.set_yticks(range(len(panel.names)), panel.names)
     ax.set_ylim(len(panel.names) - 0.5, -0.5)
     ax.set_xlabel(panel.unit)

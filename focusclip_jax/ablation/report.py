@@ -136,6 +136,7 @@ def write(grid: Grid, folder: pathlib.Path) -> list[pathlib.Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "report.md"]
     write_text(paths[0], markdown(grid, data))
+    (folder / "report.png").unlink(missing_ok=True)  # one of other results would mislead
     if data.seeds:
         rows = {f"background correlation {c:g}": _panels(grid, data, c) for c in grid.correlations}
         paths.append(picture.draw(folder / "report.png", rows))

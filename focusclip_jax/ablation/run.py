@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import fnmatch
 import json
+import os
 import pathlib
 import signal
 import time
@@ -32,6 +34,14 @@ from focusclip_jax.run import Run, set_up
 from focusclip_jax.state import TrainState
 
 DONE, OTHER_CODE, OWED = "done", "done by other code", "owed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """results: of the small JSON files. runs: of the workdirs."""
+
+    results: pathlib.Path
+    runs: pathlib.Path
 
 
 def main(arguments: list[str]) -> None:
@@ -87,21 +97,23 @@ def listing(grid: Grid, folder: pathlib.Path) -> str:
     return "\n".join([*lines, "", f"{counts}; {sure} cells are the least, more seeds follow where needed"])
 
 
-def run(grid: Grid, folder: pathlib.Path, runs: pathlib.Path, pattern: str, deadline: float | None) -> str:
+def run(grid: Grid, folders: Folders, pattern: str, accepted: Sequence[str], deadline: float | None) -> str:
     """Run what is owed, seed by seed. Returns "" or a sentence that says what is left and why.
 
-    deadline: by `time.monotonic`. Raises UserError where no cell is called by the pattern.
+    pattern: of the names of the cells to run; "" adds seeds until the intervals are narrow enough.
+    accepted: what `status` may be of a cell that is not run again. deadline: by `time.monotonic`.
+    Raises UserError where no cell is called by the pattern.
     """
     if pattern:
         cells = [cell for cell in grid.cells() if fnmatch.fnmatch(cell.name, pattern)]
         if not cells:
             raise UserError(f"--cells={pattern}: no cell has such a name; --list shows them")
-        return run_cells(grid, cells, folder, runs, deadline)
+        return run_cells(grid, cells, folders, accepted, deadline)
     for count in range(grid.fewest_seeds, len(grid.seeds) + 1):
-        unfinished = run_cells(grid, grid.cells(grid.seeds[:count]), folder, runs, deadline)
+        unfinished = run_cells(grid, grid.cells(grid.seeds[:count]), folders, accepted, deadline)
         if unfinished:
             return unfinished
-        widest = report.widest(grid, report.gather(grid, folder))
+        widest = report.widest(grid, report.gather(grid, folders.results))
         if widest <= grid.half_width:
             return ""
     return (
@@ -111,9 +123,9 @@ def run(grid: Grid, folder: pathlib.Path, runs: pathlib.Path, pattern: str, dead
 
 
 def run_cells(
-    grid: Grid, cells: Sequence[Cell], folder: pathlib.Path, runs: pathlib.Path, deadline: float | None
+    grid: Grid, cells: Sequence[Cell], folders: Folders, accepted: Sequence[str], deadline: float | None
 ) -> str:
-    owed = [cell for cell in cells if status(folder, cell) != DONE]
+    owed = [cell for cell in cells if status(folders.results, cell) not in accepted]
     pace = Pace(sum(cell.flops for cell in owed))
     for count, cell in enumerate(owed):
         left = f"{len(owed) - count} of {len(cells)} cells are owed"
@@ -122,10 +134,10 @@ def run_cells(
         print(f"\n{cell.name}: cell {count + 1} of the {len(owed)} owed; {pace.left()}", flush=True)
         prepare_data(grid, cell)
         with pace.of(cell.flops):
-            result = run_cell(grid, cell, runs / f"{cell.name}-{cell.key}", deadline)
+            result = run_cell(grid, cell, folders.runs / f"{cell.name}-{cell.key}", deadline)
         if result is None:
             return f"Stopped and saved: {left}; the same command goes on."
-        results.write(results.path_of(folder, cell), result)
+        results.write(results.path_of(folders.results, cell), result)
     return ""
 
 
@@ -229,7 +241,7 @@ def about(grid: Grid, cell: Cell, this: Run, rows: list[dict], test_seconds: flo
         "commit": started["commit"],
         "dirty": started["dirty"],
         "packages": started["packages"],
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": device(),
         "config": grids.differences(cell.config, configs.default()),
         "steps": cell.config.steps,
         "training_flops": cell.flops,
@@ -239,3 +251,10 @@ def about(grid: Grid, cell: Cell, this: Run, rows: list[dict], test_seconds: flo
             "independent": Shards.open(grid.figures.tests, "independent").fingerprint(),
         },
     }
+
+
+def device() -> str:
+    """Such as "2 CPU cores" or "1 x NVIDIA H100"."""
+    if jax.devices()[0].platform == "cpu":
+        return f"{os.cpu_count()} CPU cores"
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
