@@ -20,7 +20,6 @@ import google_crc32c
 import jax
 import numpy as np
 
-from focusclip_jax import config as configs
 from focusclip_jax.checkpoint import MANIFEST
 from focusclip_jax.evaluation.zero_shot import Encoder
 from focusclip_jax.files import replacing
@@ -37,12 +36,12 @@ def model_key(workdir: Workdir, step: int) -> str:
     That is the checkpoint (its manifest has the checksum of every file), the settings of the towers, the
     tokenizer, and what computes: other devices and versions of JAX round differently.
     """
-    config = configs.from_json(workdir.config)
+    config = json.loads(workdir.config.read_text())  # as written, without the defaults of newer settings
     settings = {
         "version": VERSION,
-        "model": config.model.to_dict(),
-        "image_size": config.data.image_size,
-        "context": config.text.context,
+        "model": config["model"],
+        "image_size": config["data"]["image_size"],
+        "context": config["text"]["context"],
         "jax": jax.__version__,
         "devices": jax.default_backend(),
     }
