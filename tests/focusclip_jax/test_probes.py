@@ -34,14 +34,26 @@ def test_the_fit_is_the_optimum_of_the_stated_loss():
     w = optimize.brentq(slope, 0, 10)
     weights, converged = probes.fit(features, labels, 2, penalty)
     assert converged
-    np.testing.assert_allclose(weights[0], [-w, w], atol=1e-3)
-    assert weights[1, 0] == pytest.approx(weights[1, 1], abs=1e-3)
+    np.testing.assert_allclose(weights[0], [-w, w], atol=1e-4)
+    assert weights[1, 0] == pytest.approx(weights[1, 1], abs=1e-4)
+
+
+def test_the_fit_of_correlated_features_has_no_slope_left():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(200, 6)) @ np.diag([3, 1, 1, 0.1, 0.01, 0]) @ rng.normal(size=(6, 6))
+    labels = rng.integers(3, size=200)
+    for penalty in (1.0, 1e-3):
+        weights, converged = probes.fit(features, labels, 3, penalty)
+        error = special.softmax(features @ weights[:-1] + weights[-1], axis=1) - np.eye(3)[labels]
+        assert converged
+        np.testing.assert_allclose(features.T @ error / 200 + penalty * weights[:-1], 0, atol=1e-4)
+        np.testing.assert_allclose(error.mean(axis=0), 0, atol=1e-4)
 
 
 def test_biases_are_free_of_the_penalty():
     features, labels = np.zeros((10, 3)), np.array([0] * 7 + [1] * 2 + [2])
     weights, _ = probes.fit(features, labels, 3, penalty=10.0)
-    np.testing.assert_allclose(special.softmax(weights[-1]), [0.7, 0.2, 0.1], atol=1e-3)
+    np.testing.assert_allclose(special.softmax(weights[-1]), [0.7, 0.2, 0.1], atol=1e-4)
 
 
 def test_the_probe_finds_classes_in_features_that_a_large_common_part_hides():
