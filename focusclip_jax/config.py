@@ -54,6 +54,13 @@ def default() -> ConfigDict:
                 # side to size, then the centre), and by which filter.
                 "fit": "stretch",
                 "interpolation": "bilinear",
+                # What the second view is guided by. "joints": ten Gaussians a person (the paper); "box": one
+                # over all joints of a person. Controls, which cost the same and guide nowhere: "shuffled"
+                # (the heatmap of another image of the batch), "constant" (ones: the image twice), "centred"
+                # (one Gaussian in the middle), "random" (one anywhere).
+                "heatmap": "joints",
+                # Width of the Gaussians of "joints" and "box", as a factor.
+                "heatmap_scale": 1.0,
                 "threads": 2,
                 "workers": 0,
             },
@@ -79,6 +86,9 @@ def default() -> ConfigDict:
                 "text": {**TOWER, "pool": "mean", "causal": False},
                 "focus_tower": "shared",
                 "alpha": "sigmoid",
+                # What the second view does with what the heatmap leaves out: "dim" it (the paper), "replace"
+                # it by the mean colour, "blur" it, or "crop" to the rectangle where the heatmap is high.
+                "focus_view": "dim",
                 "pixel_mean": (0.5, 0.5, 0.5),
                 "pixel_std": (0.5, 0.5, 0.5),
                 "dtype": "float32",
@@ -155,6 +165,7 @@ def default() -> ConfigDict:
 CHOICES = {
     "data.fit": ("stretch", "crop"),
     "data.interpolation": ("bilinear", "bicubic"),
+    "data.heatmap": ("joints", "box", "shuffled", "constant", "centred", "random"),
     "model.image.pool": ("class", "mean"),
     "model.text.pool": ("mean", "mean_padded", "end"),
     "model.image.activation": ("gelu", "quick_gelu"),
@@ -163,6 +174,7 @@ CHOICES = {
     "model.text.norm": ("pre", "post"),
     "model.focus_tower": ("shared", "separate"),
     "model.alpha": ("sigmoid", "unbounded"),
+    "model.focus_view": ("dim", "replace", "blur", "crop"),
     "model.dtype": ("float32", "bfloat16"),
     "model.attention": ("matmul", "xla", "cudnn"),
     "loss.kind": ("infonce", "ntxent", "sigmoid"),
@@ -334,6 +346,7 @@ def recorded(config: ConfigDict) -> ConfigDict:
 def from_json(path: pathlib.Path) -> ConfigDict:
     """The config that a workdir was trained with. A `custom` optimizer is there by name only.
 
+    A setting that is younger than the workdir has its default: a new one does nothing until it is changed.
     Raises UserError where there is none.
     """
     try:
@@ -342,7 +355,15 @@ def from_json(path: pathlib.Path) -> ConfigDict:
         raise UserError(f"{path}: no such file; expected the workdir of a training run") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
-    return ConfigDict(_tuples(loaded))
+    return ConfigDict(_merged(default().to_dict(), _tuples(loaded)))
+
+
+def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """values, and what only the defaults have."""
+    return defaults | {
+        name: _merged(defaults[name], value) if isinstance(value, dict) and name in defaults else value
+        for name, value in values.items()
+    }
 
 
 def _tuples(value):

@@ -12,7 +12,7 @@ import numpy as np
 
 from focusclip_jax import plots
 from focusclip_jax.data import augment, heatmaps
-from focusclip_jax.data.loader import LoaderSettings, eval_batches, picture
+from focusclip_jax.data.loader import LoaderSettings, eval_batches, joint_heatmap, picture
 from focusclip_jax.data.shards import Example, Shards
 from focusclip_jax.data.text import TokenTable
 from focusclip_jax.evaluate import Outcome, draw_answers
@@ -78,7 +78,8 @@ def focus(
 
 def focus_view(example: Example, view: augment.View, size: tuple[int, int], alpha: float) -> plots.FocusView:
     """One row: what the loader makes of an example through a view. size: (H, W) of the output."""
-    image, heatmap = picture(example, view, size, example.image_id)
+    image = picture(example, view, size, example.image_id)
+    heatmap = joint_heatmap(example, view, size)
     joints, visibility = augment.view_joints(example.joints, example.visibility, view, size)
     stored, original = (example.height, example.width), (example.original_height, example.original_width)
     centres, half_axes = heatmaps.ellipses(

@@ -159,6 +159,8 @@ def loader_settings(config: ConfigDict) -> LoaderSettings:
         flip=config.data.flip,
         fit=config.data.fit,
         interpolation=config.data.interpolation,
+        heatmap=config.data.heatmap,
+        heatmap_scale=config.data.heatmap_scale,
         threads=config.data.threads,
         workers=config.data.workers,
     )

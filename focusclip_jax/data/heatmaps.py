@@ -36,34 +36,62 @@ def original_joints(joints: np.ndarray, stored: tuple[int, int], original: tuple
     return np.round((np.asarray(joints, np.float64) + 0.5) * scale - 0.5, 3)
 
 
-def ellipses(joints: np.ndarray, visibility: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ellipses(
+    joints: np.ndarray, visibility: np.ndarray, whole: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Centres and half-axes, float64 (G, 2) each, x then y, of the parts with at least two visible joints.
+
+    whole: of each person as one part in place of ten.
 
     joints: (P, 16, 2) pixels of the photograph; visibility: (P, 16). As in the 2023 code, joints are
     truncated to whole pixels and centre and half-axes are floored; a joint may lie outside the image.
     A half-axis is at least `MIN_HALF_AXIS`.
     """
     seen = np.asarray(visibility) != schema.MISSING
-    drawn = seen.astype(np.float32) @ _MEMBERS >= 2  # (P, 10)
-    pixels = np.where(seen[..., None], np.trunc(joints), np.nan)[:, _JOINTS]  # (P, 10, 6, 2)
+    pixels = np.where(seen[..., None], np.trunc(joints), np.nan)
+    if whole:
+        drawn, pixels = seen.sum(axis=1, keepdims=True) >= 2, pixels[:, None]  # (P, 1), (P, 1, 16, 2)
+    else:
+        drawn = seen.astype(np.float32) @ _MEMBERS >= 2  # (P, 10)
+        pixels = pixels[:, _JOINTS]  # (P, 10, 6, 2)
     low = np.fmin.reduce(pixels, axis=2)[drawn]  # fmin and fmax pass over NaN
     high = np.fmax.reduce(pixels, axis=2)[drawn]
     return np.floor((low + high) / 2), np.maximum(np.floor((high - low) / 2), MIN_HALF_AXIS)
 
 
-def render(joints: np.ndarray, visibility: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+def render(
+    joints: np.ndarray,
+    visibility: np.ndarray,
+    view: View,
+    size: tuple[int, int],
+    whole: bool = False,
+    scale: float = 1.0,
+) -> np.ndarray:
     """The heatmap of all people seen through `view`, float32 (H, W) in [0, 1].
 
     joints: (P, 16, 2) and view: in pixels of the photograph; see `original_joints`. size: (H, W).
+    whole: one Gaussian a person, over all joints. scale: of the half-axes.
     It is the 2023 code's heatmap resized with the image: sum of the parts' Gaussians, clipped to [0, 1].
     """
-    centres, half_axes = ellipses(joints, visibility)
+    centres, half_axes = ellipses(joints, visibility, whole)
+    half_axes = scale * half_axes
     columns = _profiles(view.left, view.width, size[1], centres[:, 0], half_axes[:, 0])
     rows = _profiles(view.top, view.height, size[0], centres[:, 1], half_axes[:, 1])
     if view.mirrored:
         columns = columns[:, ::-1]
     heatmap = _product(rows, columns)
     return np.clip(heatmap, 0, 1, out=heatmap)
+
+
+def gaussian(centre: np.ndarray, half_axes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """One Gaussian, float32 (H, W).
+
+    centre, half_axes: (2,), x then y, as shares of the sides. size: (H, W).
+    """
+    (x, y), (across, down) = centre, half_axes
+    column = np.exp(-0.5 * (((np.arange(size[0]) + 0.5) / size[0] - y) / down) ** 2)
+    row = np.exp(-0.5 * (((np.arange(size[1]) + 0.5) / size[1] - x) / across) ** 2)
+    return (column[:, None] * row).astype(np.float32)
 
 
 # OpenBLAS starts threads above 2^18 multiplications, and they wait by spinning: beside a busy training

@@ -41,6 +41,7 @@ class LoaderSettings:
     crop_area: smallest and largest share of the image that a random crop keeps; (1, 1) never crops.
     crop_aspect: largest change of a crop's width-to-height ratio, as a factor.
     flip: probability that an image is mirrored, with its words.
+    heatmap, heatmap_scale: what the second view is guided by, see `config.data`.
     fit, interpolation: how a whole image becomes image_size, see `images.model_input`. With fit="crop"
         the area and aspect of a random crop are relative to that central part.
     threads: batches made at once; 0 makes each when it is asked for. workers: processes, each with
@@ -57,6 +58,8 @@ class LoaderSettings:
     flip: float = 0.0
     fit: str = "stretch"
     interpolation: str = "bilinear"
+    heatmap: str = "joints"
+    heatmap_scale: float = 1.0
     threads: int = 2
     workers: int = 0
     prefetch: int = 4
@@ -78,6 +81,11 @@ class LoaderSettings:
         _expect(self.crop_aspect >= 1, f"crop_aspect is {self.crop_aspect}, expected a factor of at least 1")
         _expect(0 <= self.flip <= 1, f"flip is {self.flip}, expected a probability")
         _expect(self.fit in ("stretch", "crop"), f"fit is {self.fit}, expected stretch or crop")
+        _expect(
+            self.heatmap != "shuffled" or self.batch_size > 1,
+            'heatmap is "shuffled" in batches of one image, expected at least two',
+        )
+        _expect(self.heatmap_scale > 0, f"heatmap_scale is {self.heatmap_scale}, expected a factor above 0")
         _expect(
             self.interpolation in images.FILTERS,
             f"interpolation is {self.interpolation}, expected one of {', '.join(images.FILTERS)}",
@@ -137,8 +145,8 @@ _MARGIN = 1.25
 
 def picture(
     example: Example, view: View, size: tuple[int, int], where: str, interpolation: str = "bilinear"
-) -> tuple[np.ndarray, np.ndarray]:
-    """The image uint8 (H, W, 3) and heatmap float32 (H, W) of an example seen through `view`.
+) -> np.ndarray:
+    """The image of an example seen through `view`, uint8 (H, W, 3).
 
     view: pixels of the stored image. where: file and record, for the UserError of a broken image.
     """
@@ -150,23 +158,47 @@ def picture(
     seen = augment.scale_view(view, pixels.shape[0] / example.height, pixels.shape[1] / example.width)
     box = seen.left, seen.top, seen.left + seen.width, seen.top + seen.height
     image = images.resize(pixels, box, size, interpolation)
-    return image[:, ::-1] if view.mirrored else image, _heatmap(example, view, size)
+    return image[:, ::-1] if view.mirrored else image
 
 
-def _whole_picture(
-    example: Example, size: tuple[int, int], fit: str, interpolation: str, where: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Image and heatmap of an example, with the very pixels that evaluation and users' images get."""
-    image = images.model_input(images.decode(example.image, where), size, fit, interpolation)
-    return image, _heatmap(example, augment.fitted(example.height, example.width, size, fit), size)
-
-
-def _heatmap(example: Example, view: View, size: tuple[int, int]) -> np.ndarray:
+def joint_heatmap(
+    example: Example, view: View, size: tuple[int, int], whole: bool = False, scale: float = 1.0
+) -> np.ndarray:
+    """The heatmap of an example's people seen through `view`, pixels of the stored image: float32 (H, W)."""
     stored = example.height, example.width
     original = example.original_height, example.original_width
     joints = heatmaps.original_joints(example.joints, stored, original)
     view = augment.scale_view(view, original[0] / stored[0], original[1] / stored[1])
-    return heatmaps.render(joints, example.visibility, view, size)
+    return heatmaps.render(joints, example.visibility, view, size, whole, scale)
+
+
+# A stream of random numbers apart from that of views and captions, which they must not change.
+_GUIDANCE = 1 << 40
+
+
+def _guidance(example: Example, view: View, settings: LoaderSettings, position: int) -> np.ndarray:
+    """What the second view of an example is guided by, float32 (H, W); of "shuffled" the example's own part.
+
+    position: in the global order; "random" is a function of the seed and of it.
+    """
+    size = settings.image_size
+    if settings.heatmap == "constant":
+        return np.ones(size, np.float32)
+    if settings.heatmap == "centred":
+        return heatmaps.gaussian((0.5, 0.5), (0.25, 0.25), size)
+    if settings.heatmap == "random":
+        randoms = augment.uniforms(settings.seed + _GUIDANCE, np.array([position]), 4)[0]
+        return heatmaps.gaussian(randoms[:2], 0.1 + 0.3 * randoms[2:], size)
+    return joint_heatmap(example, view, size, settings.heatmap == "box", settings.heatmap_scale)
+
+
+def _guide(settings: LoaderSettings, step: int) -> Callable[[int], int]:
+    """From a row of the global batch to the row whose heatmap it gets: for "shuffled" not its own."""
+    if settings.heatmap != "shuffled":
+        return lambda row: row
+    random = augment.uniforms(settings.seed + _GUIDANCE, np.array([step]), 1)[0, 0]
+    shift = 1 + int(random * (settings.batch_size - 1))
+    return lambda row: (row + shift) % settings.batch_size
 
 
 def _train_batch(
@@ -179,8 +211,8 @@ def _train_batch(
     mirrored = augment.is_mirrored(of_view, settings.flip)
     sequences = 2 * _draw_captions(table, records, of_captions, settings.captions) + mirrored[:, None]
 
-    def make(row: int, example: Example, where: str) -> tuple[np.ndarray, np.ndarray]:
-        view = augment.random_view(
+    def view(row: int, example: Example) -> View:
+        return augment.random_view(
             of_view[row],
             example.height,
             example.width,
@@ -189,9 +221,17 @@ def _train_batch(
             settings.flip,
             largest=augment.fitted(example.height, example.width, settings.image_size, settings.fit),
         )
-        return picture(example, view, settings.image_size, where, settings.interpolation)
 
-    return _images(shards, records, make, settings, rows) | _texts(table, sequences, settings, rows)
+    def image(row: int, example: Example, where: str) -> np.ndarray:
+        return picture(example, view(row, example), settings.image_size, where, settings.interpolation)
+
+    def heatmap(row: int, example: Example) -> np.ndarray:
+        return _guidance(example, view(row, example), settings, positions[row])
+
+    guide = _guide(settings, step)
+    return _images(shards, records, image, heatmap, guide, settings, rows) | _texts(
+        table, sequences, settings, rows
+    )
 
 
 def _eval_batch(shards: Shards, table: TokenTable, settings: LoaderSettings, rows: slice, step: int) -> Batch:
@@ -201,29 +241,46 @@ def _eval_batch(shards: Shards, table: TokenTable, settings: LoaderSettings, row
     present = nth < table.counts[records][:, None]
     sequences = np.where(present, 2 * (table.first[records][:, None] + nth), _ABSENT)
 
-    def make(row: int, example: Example, where: str) -> tuple[np.ndarray, np.ndarray]:
-        return _whole_picture(example, settings.image_size, settings.fit, settings.interpolation, where)
+    size, fit = settings.image_size, settings.fit
 
-    batch = _images(shards, records, make, settings, rows) | _texts(table, sequences, settings, rows)
+    def image(row: int, example: Example, where: str) -> np.ndarray:
+        # The very pixels that evaluation and users' images get.
+        return images.model_input(images.decode(example.image, where), size, fit, settings.interpolation)
+
+    def heatmap(row: int, example: Example) -> np.ndarray:
+        return _guidance(
+            example, augment.fitted(example.height, example.width, size, fit), settings, wanted[row]
+        )
+
+    guide = _guide(settings, step)
+    batch = _images(shards, records, image, heatmap, guide, settings, rows)
+    batch |= _texts(table, sequences, settings, rows)
     return batch | {"mask": (wanted < len(shards))[rows]}
 
 
 def _images(
     shards: Shards,
     records: np.ndarray,
-    make: Callable[[int, Example, str], tuple[np.ndarray, np.ndarray]],
+    make_image: Callable[[int, Example, str], np.ndarray],
+    make_heatmap: Callable[[int, Example], np.ndarray],
+    guide: Callable[[int], int],
     settings: LoaderSettings,
     rows: slice,
 ) -> Batch:
     """Images and heatmaps of this process's rows.
 
-    make: from a row of the global batch, its example and the name of that for messages.
+    make_image, make_heatmap: from a row of the global batch and its example; the former also takes the name
+    of that for messages. guide: see `_guide`.
     """
     local = records[rows]
     image = np.empty((len(local), *settings.image_size, 3), np.uint8)
     heatmap = np.empty((len(local), *settings.image_size), np.float32)
     for at, record in enumerate(local):
-        image[at], heatmap[at] = make(rows.start + at, shards.read(record), shards.where(record))
+        row = rows.start + at
+        example = shards.read(record)
+        image[at] = make_image(row, example, shards.where(record))
+        other = guide(row)
+        heatmap[at] = make_heatmap(other, example if other == row else shards.read(records[other]))
     return {"image": image, "heatmap": heatmap, "image_id": local.astype(np.int32)}
 
 

@@ -31,6 +31,7 @@ class Architecture:
 
     embedding: D of the joint space.
     focus_tower: "shared" (the image tower encodes both views) or "separate".
+    focus_view: "dim" (the paper), "replace", "blur" or "crop", see `FocusCLIP.highlight`.
     alpha: "sigmoid" (α stays in (0, 1)) or "unbounded" (the 2023 code).
     pixel_mean, pixel_std: of [0, 1] RGB; (0, 0, 0) and (1, 1, 1) leave pixels alone, as the 2023 code did.
     loss: "infonce", "ntxent" or "sigmoid"; decides the initial temperature.
@@ -42,6 +43,7 @@ class Architecture:
     embedding: int
     focus_tower: str = "shared"
     alpha: str = "sigmoid"
+    focus_view: str = "dim"
     pixel_mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     loss: str = "infonce"
@@ -69,9 +71,20 @@ class FocusCLIP(nnx.Module):
         return jax.nn.sigmoid(raw) if self.architecture.alpha == "sigmoid" else raw
 
     def highlight(self, image: jax.Array, heatmap: jax.Array) -> jax.Array:
-        """image · (α + (1 − α) · heatmap). image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1]."""
-        alpha = self.alpha
-        return image * (alpha + (1.0 - alpha) * heatmap)[..., None]
+        """The second view. image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1] → like the image.
+
+        "dim": image · k with k = α + (1 − α) · heatmap. "replace" and "blur" add (1 − k) times the mean
+        colour or the blurred image. "crop": the subject's rectangle alone, enlarged; α takes no part.
+        """
+        view, alpha = self.architecture.focus_view, self.alpha
+        if view == "crop":
+            return crop_to_subject(image, heatmap)
+        keep = (alpha + (1.0 - alpha) * heatmap)[..., None]
+        if view == "replace":
+            return image * keep + jnp.asarray(self.architecture.pixel_mean, jnp.float32) * (1.0 - keep)
+        if view == "blur":
+            return image * keep + blurred(image) * (1.0 - keep)
+        return image * keep
 
     def encode_image(self, image: jax.Array) -> jax.Array:
         """image: (B, H, W, 3) in [0, 1] → (B, D)."""
@@ -109,6 +122,38 @@ class FocusCLIP(nnx.Module):
         mean = jnp.asarray(a.pixel_mean, jnp.float32)
         std = jnp.asarray(a.pixel_std, jnp.float32)
         return ((image - mean) / std).astype(a.dtype)
+
+
+def crop_to_subject(image: jax.Array, heatmap: jax.Array) -> jax.Array:
+    """The smallest rectangle with all of the heatmap that is at least 0.5, resampled to the whole size.
+
+    Of a heatmap that is nowhere so high, the whole image. (B, H, W, 3), (B, H, W) → (B, H, W, 3), bilinear.
+    """
+    high = heatmap >= 0.5
+
+    def axis(along):  # (B, n): does this row or column hold some of the subject?
+        length = along.shape[1]
+        along = along | ~along.any(axis=1, keepdims=True)
+        first = jnp.argmax(along, axis=1)
+        last = length - jnp.argmax(along[:, ::-1], axis=1)
+        at = first[:, None] + (jnp.arange(length) + 0.5) / length * (last - first)[:, None] - 0.5
+        at = jnp.clip(at, 0.0, length - 1.0)
+        return jnp.maximum(0.0, 1.0 - jnp.abs(at[..., None] - jnp.arange(length)))  # (B, out, in)
+
+    rows, columns = axis(high.any(axis=2)), axis(high.any(axis=1))
+    return jnp.einsum("bij,bkl,bjlc->bikc", rows, columns, image)
+
+
+def blurred(image: jax.Array) -> jax.Array:
+    """A Gaussian blur with a standard deviation of an eighth of each side. (B, H, W, 3) → (B, H, W, 3)."""
+
+    def weights(length):  # (out, in), rows of sum 1
+        distance = jnp.arange(length)[:, None] - jnp.arange(length)
+        weights = jnp.exp(-0.5 * jnp.square(distance / (length / 8)))
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    rows, columns = weights(image.shape[1]), weights(image.shape[2])
+    return jnp.einsum("ij,kl,bjlc->bikc", rows, columns, image)
 
 
 def unit_pixels(image: jax.Array) -> jax.Array:
