@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -260,12 +261,13 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def code_version(root: pathlib.Path = ROOT) -> str:
+@functools.cache  # of the code as it was when this process began to use it
+def code_version() -> str:
     """16 hexadecimal digits of the modules of `CODE`, without comments, docstrings and blank lines."""
     digest = hashlib.sha256()
     for pattern in CODE:
-        for path in sorted(root.glob(pattern)):
-            digest.update(f"{path.relative_to(root).as_posix()}\n{essence(path.read_text())}\n".encode())
+        for path in sorted(ROOT.glob(pattern)):
+            digest.update(f"{path.relative_to(ROOT).as_posix()}\n{essence(path.read_text())}\n".encode())
     return digest.hexdigest()[:16]
 
 
