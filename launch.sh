@@ -12,7 +12,8 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
   ./launch.sh dry-run --config=FILE [--topology=v5e:4x4] [--batch=N]
         Compile the training step without its hardware or data: memory, communication, time, does it fit?
   ./launch.sh evaluate --workdir=DIR [--step=N] [--tasks=A,B] [--data-dir=DIR]
-        Evaluate a checkpoint on every task whose data is there.
+        Evaluate a checkpoint on every task whose data is there; --tasks=retrieval,linear_probe,knn asks for
+        retrieval between images and descriptions, and for probes of the frozen embeddings.
   ./launch.sh report DIR…
         Results of one or more workdirs side by side.
   ./launch.sh ablate --config=FILE [--list] [--cells=PATTERN] [--budget-minutes=M] [--report]
