@@ -24,7 +24,7 @@ from focusclip_jax.evaluation.datasets.base import EvaluationSet
 from focusclip_jax.evaluation.tasks import TASKS
 from focusclip_jax.evaluation.zero_shot import Encoder
 
-PENALTIES = tuple((10.0 ** np.arange(1, -4.5, -0.5)).tolist())  # of the mean loss, the strongest first
+PENALTIES = tuple((10.0 ** np.arange(1, -6.5, -0.5)).tolist())  # of the mean loss, the strongest first
 GRADIENT = 1e-5  # largest entry of the mean loss's gradient at which a fit ends
 HELD_OUT = 0.2  # of each class of the training part, to choose the penalty on
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # DINO's (arXiv 2104.14294)
