@@ -2,17 +2,18 @@
 
     ./launch.sh ablate --config=configs/ablation_figures_full.py --budget-minutes=600
 
-Hardware: any; every cell is one training of 1,400 steps (more for CLIP at equal compute), about 7 minutes on
-2 CPU cores. Five seeds are 135 cells, and five more follow while an interval is wider than ± 2 points.
+Hardware: any; every cell is one training of 1,400 steps (more for CLIP at equal compute), about 12 minutes on
+2 CPU cores. Five seeds are 135 cells, and up to five more follow while an interval is wider than ± 2 points.
 Its people, drawing styles and seeds are those of no other grid and are looked at once.
 """
 
-from configs.ablation_figures import CLIP, base
+from configs.ablation_figures import CLIP
+from configs.focusclip_tiny import get_config as focusclip
 from focusclip_jax.ablation.grid import Figures, Grid, Method
 
 
 def get_grid():
-    config = base()
+    config = focusclip()
     config.steps = 1400
     return Grid(
         name="ablation_figures_full",

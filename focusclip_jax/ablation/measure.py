@@ -21,8 +21,8 @@ from flax import nnx
 from focusclip_jax.ablation import attention
 from focusclip_jax.ablation.grid import GROUPS, Figures
 from focusclip_jax.data import augment, images
-from focusclip_jax.data.heatmaps import original_joints, render
-from focusclip_jax.data.shards import Example, Shards
+from focusclip_jax.data.loader import joint_heatmap
+from focusclip_jax.data.shards import Shards
 from focusclip_jax.encoder import Encoder
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluation import statistics, zero_shot
@@ -104,7 +104,9 @@ def subject_attention(
     decoded = (images.decode(example.image, shards.where(i)) for i, example in enumerate(examples))
     pixels = np.stack([encoder.prepare(image) for image in decoded])
     size = pixels.shape[1:3]
-    subject = attention.subject_share(np.stack([true_heatmap(e, size) for e in examples]), patch)
+    # Of the joints, whatever the method was trained with.
+    truth = [joint_heatmap(e, augment.whole(e.height, e.width), size) for e in examples]
+    subject = attention.subject_share(np.stack(truth), patch)
     looked = _compiled(graph)(encoder.params, pixels)
     result = {}
     for name, weights in jax.device_get(looked).items():
@@ -116,14 +118,6 @@ def subject_attention(
 @functools.cache
 def _compiled(graph: nnx.GraphDef):
     return jax.jit(lambda params, x: attention.patch_attention(nnx.merge(graph, params), x))
-
-
-def true_heatmap(example: Example, size: tuple[int, int]) -> np.ndarray:
-    """Of the joints, whatever the method was trained with: float32 (H, W), the image stretched to it."""
-    stored = example.height, example.width
-    original = example.original_height, example.original_width
-    joints = original_joints(example.joints, stored, original)
-    return render(joints, example.visibility, augment.whole(*original), size)
 
 
 def pack_bits(bits: np.ndarray) -> str:
