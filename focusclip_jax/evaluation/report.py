@@ -17,7 +17,7 @@ from focusclip_jax.evaluation.tasks import TASKS
 from focusclip_jax.evaluation.zero_shot import MEAN_AVERAGE_PRECISION, Result
 from focusclip_jax.files import write_text
 
-HEADER = ("task", "classes", "n", "k", "chance", "constant", "accuracy [95 %]", "balanced", "words", "paper")
+HEADER = ("task", "classes", "n", "k", "chance", "const.", "accuracy [95 %]", "balanced", "words", "paper")
 FULL_HEADER = (
     *("task", "classes", "n", "k", "chance", "random", "constant", "accuracy [95 %]", "top-1", "balanced"),
     *("words", "paper: random", "paper: CLIP", "paper: FocusCLIP"),
@@ -26,10 +26,10 @@ WIDTH = 110
 LEGEND = (
     "All but n and k in %. Accuracy is top-k with Wilson's 95 % interval, or where k is mAP the mean average "
     "precision over the labels with a bootstrap interval over images; chance is k / classes (mAP: mean "
-    "frequency of a label); constant always answers the k commonest labels; balanced is top-1, averaged over "
-    "classes (chance 1 / classes). Seen classes are named in the training captions, unseen are not, mixed "
-    "is both, unknown is where nobody looked. Words: how many of the prompts' words any training caption "
-    "has. Paper: its CLIP → its FocusCLIP."
+    "frequency of a label); constant (const.) always answers the k commonest labels; balanced is top-1, "
+    "averaged over classes (chance 1 / classes). Seen classes are named in the training captions, unseen are "
+    "not, mixed is both, unknown is where nobody looked. Words: how many of the prompts' words any training "
+    "caption has. Paper: its CLIP→its FocusCLIP."
 )
 FULL_LEGEND = (
     f"{LEGEND} Random is one simulated run of random answers, as the paper's column is, and chance what such "
@@ -40,7 +40,7 @@ FULL_LEGEND = (
 def table(results: Sequence[Result]) -> str:
     """The results as aligned text of at most 110 columns, with what was read and what the columns mean."""
     lines = _aligned([HEADER, *map(_cells, results)])
-    return "\n".join([*lines, "", *_filled([LEGEND, *_notes(results)])])
+    return "\n".join([*lines, "", *_filled([LEGEND]), "", *_filled(_notes(results))])
 
 
 def markdown(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
@@ -52,8 +52,7 @@ def markdown(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
         ["# Zero-shot results"],
         _pipes([FULL_HEADER, *map(_full_cells, results)]),
         [FULL_LEGEND],
-        [f"- {note}" for note in _notes(results)],
-        [f"- {sentence}" for sentence in absent],
+        [f"- {note}" for note in (*_notes(results), *absent)],
         *(part for result in _whole(results).values() for part in _details(result)),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
@@ -245,7 +244,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         f"{_percent(result.accuracy)} {_interval(result.interval)}",
         _percent(result.balanced_top1),
         _whole_percent(result.heard_words),
-        f"{_percent(paper['clip'])} → {_percent(paper['focusclip'])}" if paper else "-",
+        f"{_percent(paper['clip'])}→{_percent(paper['focusclip'])}" if paper else "-",
     )
 
 
@@ -326,7 +325,6 @@ def _commonest(result: Result) -> str:
 
 def _details(result: Result) -> Iterator[list[str]]:
     """What the table has no room for: one row of it, class by class and group by group."""
-    precise = result.metric == MEAN_AVERAGE_PRECISION
     yield [f"## {result.task}, {len(result.classes)} {result.rows} classes"]
     heard = ""
     if result.unheard_words:
@@ -335,31 +333,36 @@ def _details(result: Result) -> Iterator[list[str]]:
         f"Prompts ({result.prompt_set}), such as “{result.prompts[0][0]}”.{heard} Answers is how often a "
         "class was the top prediction."
     ]
-    scores = ("average precision",) if precise else ("top-1", f"top-{result.k} [95 %]")
-    nothing = {"n": 0}
+    header = ("n", *_score_names(result))
     classes = [
-        (name, *_scores(result.per_class.get(name, nothing), precise), f"{result.predictions[name]:,}")
+        (name, *_scores(result, result.per_class.get(name, {"n": 0})), f"{result.predictions[name]:,}")
         for name in result.classes
     ]
-    yield _pipes([("class", "n", *scores, "answers"), *classes])
+    yield _pipes([("class", *header, "answers"), *classes])
     groups = [
-        (group, value, *_scores(of_value, precise))
+        (group, value, *_scores(result, of_value))
         for group, values in result.per_group.items()
         for value, of_value in values.items()
     ]
     if groups:
-        yield _pipes([("group", "value", "n", *scores), *groups])
+        yield _pipes([("group", "value", *header), *groups])
 
 
-def _scores(of: Mapping[str, float | int], precise: bool) -> tuple[str, ...]:
-    """The cells of a class or group: n and its scores."""
+def _score_names(result: Result) -> tuple[str, ...]:
+    if result.metric == MEAN_AVERAGE_PRECISION:
+        return ("average precision",)
+    return ("top-1 [95 %]",) if result.k == 1 else (f"top-{result.k} [95 %]", "top-1")
+
+
+def _scores(result: Result, of: Mapping[str, float | int]) -> tuple[str, ...]:
+    """The cells of a class or group of a row: n and its scores, as `_score_names` says."""
     n = int(of["n"])
-    if precise:
+    if result.metric == MEAN_AVERAGE_PRECISION:
         return f"{n:,}", _percent(of.get("average_precision"))
     if n == 0:
-        return "0", "-", "-"
-    interval = wilson(round(of["topk"] * n), n)
-    return f"{n:,}", _percent(of["top1"]), f"{_percent(of['topk'])} {_interval(interval)}"
+        return "0", *("-" for _ in _score_names(result))
+    top_k = f"{_percent(of['topk'])} {_interval(wilson(round(of['topk'] * n), n))}"
+    return (f"{n:,}", top_k) if result.k == 1 else (f"{n:,}", top_k, _percent(of["top1"]))
 
 
 def _latex_row(cells: Sequence[str]) -> str:
