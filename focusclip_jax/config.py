@@ -54,12 +54,15 @@ def default() -> ConfigDict:
                 # side to size, then the centre), and by which filter.
                 "fit": "stretch",
                 "interpolation": "bilinear",
-                # What the second view is guided by. "joints": ten Gaussians a person (the paper); "box": one
-                # over all joints of a person. Controls, which cost the same and guide nowhere: "shuffled"
-                # (the heatmap of another image of the batch), "constant" (ones: the image twice), "centred"
-                # (one Gaussian in the middle), "random" (one anywhere).
-                "heatmap": "joints",
-                # Width of the Gaussians of "joints" and "box", as a factor.
+                # What the second view is guided by. "parts": Gaussians of ten body parts (the paper);
+                # "joints": one around each joint; "box": one around all joints of a person; "person": a
+                # filled ellipse around them.
+                # Controls, which cost the same and guide nowhere: "shuffled" (the parts of another image of
+                # the batch), "constant" (1: the second view is the image, so this is CLIP with every image
+                # seen twice), "centred" (one Gaussian in the middle), "random" (one anywhere).
+                # CLIP without a second view is loss.focus_text = 0, at equal compute with more steps.
+                "heatmap": "parts",
+                # Size of what is drawn around joints, as a factor; nothing to the last three controls.
                 "heatmap_scale": 1.0,
                 "threads": 2,
                 "workers": 0,
@@ -87,7 +90,9 @@ def default() -> ConfigDict:
                 "focus_tower": "shared",
                 "alpha": "sigmoid",
                 # What the second view does with what the heatmap leaves out: "dim" it (the paper), "replace"
-                # it by the mean colour, "blur" it, or "crop" to the rectangle where the heatmap is high.
+                # it by pixel_mean, "blur" it, or "crop" to the rectangle where the heatmap is at least 0.5.
+                # "tokens" leaves the pixels alone and gives those patches less weight in the mean that
+                # model.image.pool = "mean" takes at the end.
                 "focus_view": "dim",
                 "pixel_mean": (0.5, 0.5, 0.5),
                 "pixel_std": (0.5, 0.5, 0.5),
@@ -165,7 +170,7 @@ def default() -> ConfigDict:
 CHOICES = {
     "data.fit": ("stretch", "crop"),
     "data.interpolation": ("bilinear", "bicubic"),
-    "data.heatmap": ("joints", "box", "shuffled", "constant", "centred", "random"),
+    "data.heatmap": ("parts", "joints", "box", "person", "shuffled", "constant", "centred", "random"),
     "model.image.pool": ("class", "mean"),
     "model.text.pool": ("mean", "mean_padded", "end"),
     "model.image.activation": ("gelu", "quick_gelu"),
@@ -174,7 +179,7 @@ CHOICES = {
     "model.text.norm": ("pre", "post"),
     "model.focus_tower": ("shared", "separate"),
     "model.alpha": ("sigmoid", "unbounded"),
-    "model.focus_view": ("dim", "replace", "blur", "crop"),
+    "model.focus_view": ("dim", "replace", "blur", "crop", "tokens"),
     "model.dtype": ("float32", "bfloat16"),
     "model.attention": ("matmul", "xla", "cudnn"),
     "loss.kind": ("infonce", "ntxent", "sigmoid"),
@@ -264,6 +269,12 @@ def check(config: ConfigDict, base: ConfigDict) -> None:
             f"--config.text.buckets={buckets}: expected rising lengths that end with "
             f"text.context={values['text.context']}"
         )
+    scale = values["data.heatmap_scale"]
+    if not 0 < scale < math.inf:
+        raise UserError(f"--config.data.heatmap_scale={scale}: expected a factor above 0")
+    for name, needed in (("model.image.pool", "mean"), ("model.alpha", "sigmoid")):
+        if values["model.focus_view"] == "tokens" and values[name] != needed:
+            raise UserError(f"--config.{name}={values[name]}: model.focus_view=tokens needs {needed}")
     if not any(values[f"loss.{term}"] for term in ("image_text", "focus_text", "focus_image")):
         raise UserError("--config.loss: every term has weight 0; give at least one a weight")
     check_optimizer(config.optimizer)

@@ -1,4 +1,4 @@
-"""Heatmaps of the ten body parts of every person, rendered directly at the output size.
+"""Heatmaps of people, rendered directly at the output size: of ten body parts (the paper) or otherwise.
 
 A part is a Gaussian around the bounding box of its joints. The 2023 code renders it at the full size
 of the photograph and shrinks the result together with the image. A Gaussian is the product of a
@@ -21,7 +21,9 @@ _MEMBERS = np.array(
     [[j in joints for joints in schema.PARTS.values()] for j in range(schema.JOINT_COUNT)], np.float32
 )
 
+KINDS = ("parts", "joints", "box", "person")  # see `render`
 MIN_HALF_AXIS = 0.5  # pixels of the photograph; the 2023 code divides by zero here
+JOINT_SHARE = 0.05  # σ of a joint's Gaussian, of the longer side of the person's box: two σ are about a head
 # Exponents below it are raised to it: e^-30 is nothing, but denormal numbers are slow.
 _NEGLIGIBLE = np.float32(-30)
 
@@ -37,25 +39,31 @@ def original_joints(joints: np.ndarray, stored: tuple[int, int], original: tuple
 
 
 def ellipses(
-    joints: np.ndarray, visibility: np.ndarray, whole: bool = False
+    joints: np.ndarray, visibility: np.ndarray, kind: str = "parts"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centres and half-axes, float64 (G, 2) each, x then y, of the parts with at least two visible joints.
-
-    whole: of each person as one part in place of ten.
 
     joints: (P, 16, 2) pixels of the photograph; visibility: (P, 16). As in the 2023 code, joints are
     truncated to whole pixels and centre and half-axes are floored; a joint may lie outside the image.
     A half-axis is at least `MIN_HALF_AXIS`.
+    kind: one of `KINDS`; of "box" and "person" the only part is the whole person. Of "joints" each visible
+    joint of a person with at least two, with equal half-axes.
     """
     seen = np.asarray(visibility) != schema.MISSING
     pixels = np.where(seen[..., None], np.trunc(joints), np.nan)
-    if whole:
-        drawn, pixels = seen.sum(axis=1, keepdims=True) >= 2, pixels[:, None]  # (P, 1), (P, 1, 16, 2)
-    else:
+    if kind == "parts":
         drawn = seen.astype(np.float32) @ _MEMBERS >= 2  # (P, 10)
         pixels = pixels[:, _JOINTS]  # (P, 10, 6, 2)
+    else:
+        drawn = seen.sum(axis=1, keepdims=True) >= 2  # (P, 1)
+        pixels = pixels[:, None]  # (P, 1, 16, 2)
     low = np.fmin.reduce(pixels, axis=2)[drawn]  # fmin and fmax pass over NaN
     high = np.fmax.reduce(pixels, axis=2)[drawn]
+    if kind == "joints":
+        people = drawn[:, 0]
+        width = np.maximum(JOINT_SHARE * (high - low).max(axis=1), MIN_HALF_AXIS)
+        half_axes = np.broadcast_to(width[:, None, None], (len(width), schema.JOINT_COUNT, 2))
+        return pixels[people, 0][seen[people]], half_axes[seen[people]]
     return np.floor((low + high) / 2), np.maximum(np.floor((high - low) / 2), MIN_HALF_AXIS)
 
 
@@ -64,23 +72,39 @@ def render(
     visibility: np.ndarray,
     view: View,
     size: tuple[int, int],
-    whole: bool = False,
+    kind: str = "parts",
     scale: float = 1.0,
 ) -> np.ndarray:
     """The heatmap of all people seen through `view`, float32 (H, W) in [0, 1].
 
     joints: (P, 16, 2) and view: in pixels of the photograph; see `original_joints`. size: (H, W).
-    whole: one Gaussian a person, over all joints. scale: of the half-axes.
-    It is the 2023 code's heatmap resized with the image: sum of the parts' Gaussians, clipped to [0, 1].
+    kind: "parts" is the 2023 code's heatmap resized with the image: sum of the Gaussians of ten parts a
+    person, clipped to [0, 1]. "joints" has a Gaussian around each joint instead, "box" one around all joints
+    of a person. "person" has a filled ellipse: 1 up to the half-axes of that box, and fading evenly to 0 at
+    twice as far. scale: of all half-axes.
     """
-    centres, half_axes = ellipses(joints, visibility, whole)
+    centres, half_axes = ellipses(joints, visibility, kind)
     half_axes = scale * half_axes
+    if kind == "person":
+        return _filled(centres, half_axes, view, size)
     columns = _profiles(view.left, view.width, size[1], centres[:, 0], half_axes[:, 0])
     rows = _profiles(view.top, view.height, size[0], centres[:, 1], half_axes[:, 1])
     if view.mirrored:
         columns = columns[:, ::-1]
     heatmap = _product(rows, columns)
     return np.clip(heatmap, 0, 1, out=heatmap)
+
+
+def _filled(centres: np.ndarray, half_axes: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
+    pixel = np.array([view.width / size[1], view.height / size[0]])
+    half_axes = np.maximum(half_axes, pixel / 2)  # so that nobody falls between the pixels
+    x = view.left + (np.arange(size[1]) + 0.5) * view.width / size[1] - 0.5
+    y = view.top + (np.arange(size[0]) + 0.5) * view.height / size[0] - 0.5
+    heatmap = np.zeros(size, np.float32)
+    for (centre_x, centre_y), (across, down) in zip(centres, half_axes, strict=True):
+        radius = np.hypot((x - centre_x) / across, ((y - centre_y) / down)[:, None])
+        heatmap = np.maximum(heatmap, np.clip(2 - radius, 0, 1).astype(np.float32))
+    return heatmap[:, ::-1] if view.mirrored else heatmap
 
 
 def gaussian(centre: np.ndarray, half_axes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -30,6 +30,9 @@ from focusclip_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
+# What a second view can be guided by beside `heatmaps.KINDS`, and should not help; see `_guidance`.
+CONTROLS = ("shuffled", "constant", "centred", "random")
+
 
 @dataclasses.dataclass(frozen=True)
 class LoaderSettings:
@@ -58,7 +61,7 @@ class LoaderSettings:
     flip: float = 0.0
     fit: str = "stretch"
     interpolation: str = "bilinear"
-    heatmap: str = "joints"
+    heatmap: str = "parts"
     heatmap_scale: float = 1.0
     threads: int = 2
     workers: int = 0
@@ -81,6 +84,8 @@ class LoaderSettings:
         _expect(self.crop_aspect >= 1, f"crop_aspect is {self.crop_aspect}, expected a factor of at least 1")
         _expect(0 <= self.flip <= 1, f"flip is {self.flip}, expected a probability")
         _expect(self.fit in ("stretch", "crop"), f"fit is {self.fit}, expected stretch or crop")
+        kinds = heatmaps.KINDS + CONTROLS
+        _expect(self.heatmap in kinds, f"heatmap is {self.heatmap}, expected one of {', '.join(kinds)}")
         _expect(
             self.heatmap != "shuffled" or self.batch_size > 1,
             'heatmap is "shuffled" in batches of one image, expected at least two',
@@ -162,14 +167,17 @@ def picture(
 
 
 def joint_heatmap(
-    example: Example, view: View, size: tuple[int, int], whole: bool = False, scale: float = 1.0
+    example: Example, view: View, size: tuple[int, int], kind: str = "parts", scale: float = 1.0
 ) -> np.ndarray:
-    """The heatmap of an example's people seen through `view`, pixels of the stored image: float32 (H, W)."""
+    """The heatmap of an example's people seen through `view`, float32 (H, W).
+
+    view: pixels of the stored image. kind, scale: see `heatmaps.render`.
+    """
     stored = example.height, example.width
     original = example.original_height, example.original_width
     joints = heatmaps.original_joints(example.joints, stored, original)
     view = augment.scale_view(view, original[0] / stored[0], original[1] / stored[1])
-    return heatmaps.render(joints, example.visibility, view, size, whole, scale)
+    return heatmaps.render(joints, example.visibility, view, size, kind, scale)
 
 
 # A stream of random numbers apart from that of views and captions, which they must not change.
@@ -177,9 +185,11 @@ _GUIDANCE = 1 << 40
 
 
 def _guidance(example: Example, view: View, settings: LoaderSettings, position: int) -> np.ndarray:
-    """What the second view of an example is guided by, float32 (H, W); of "shuffled" the example's own part.
+    """What a second view is guided by, float32 (H, W): of an image's own people, or as a control of nothing.
 
-    position: in the global order; "random" is a function of the seed and of it.
+    "constant" is 1 everywhere. "centred" is one Gaussian in the middle whose σ is a quarter of each side.
+    "random" is one with its middle anywhere and a σ of 0.1 to 0.4 of each side, all uniform and functions of
+    the seed and of `position` in the global order. "shuffled" is "parts" here: see `_guide`.
     """
     size = settings.image_size
     if settings.heatmap == "constant":
@@ -189,16 +199,20 @@ def _guidance(example: Example, view: View, settings: LoaderSettings, position: 
     if settings.heatmap == "random":
         randoms = augment.uniforms(settings.seed + _GUIDANCE, np.array([position]), 4)[0]
         return heatmaps.gaussian(randoms[:2], 0.1 + 0.3 * randoms[2:], size)
-    return joint_heatmap(example, view, size, settings.heatmap == "box", settings.heatmap_scale)
+    kind = "parts" if settings.heatmap == "shuffled" else settings.heatmap
+    return joint_heatmap(example, view, size, kind, settings.heatmap_scale)
 
 
-def _guide(settings: LoaderSettings, step: int) -> Callable[[int], int]:
-    """From a row of the global batch to the row whose heatmap it gets: for "shuffled" not its own."""
+def _guide(settings: LoaderSettings, step: int) -> int:
+    """So many rows further (cyclically) in the global batch is the row whose heatmap a row gets.
+
+    0, its own, but for "shuffled": then 1 to B - 1, a function of the seed and the step. So no row has its
+    own, each is used once, and it does not matter which process has which rows.
+    """
     if settings.heatmap != "shuffled":
-        return lambda row: row
+        return 0
     random = augment.uniforms(settings.seed + _GUIDANCE, np.array([step]), 1)[0, 0]
-    shift = 1 + int(random * (settings.batch_size - 1))
-    return lambda row: (row + shift) % settings.batch_size
+    return 1 + int(random * (settings.batch_size - 1))
 
 
 def _train_batch(
@@ -222,16 +236,11 @@ def _train_batch(
             largest=augment.fitted(example.height, example.width, settings.image_size, settings.fit),
         )
 
-    def image(row: int, example: Example, where: str) -> np.ndarray:
-        return picture(example, view(row, example), settings.image_size, where, settings.interpolation)
+    def show(example: Example, view: View, where: str) -> np.ndarray:
+        return picture(example, view, settings.image_size, where, settings.interpolation)
 
-    def heatmap(row: int, example: Example) -> np.ndarray:
-        return _guidance(example, view(row, example), settings, positions[row])
-
-    guide = _guide(settings, step)
-    return _images(shards, records, image, heatmap, guide, settings, rows) | _texts(
-        table, sequences, settings, rows
-    )
+    batch = _images(shards, records, view, show, settings, rows, step)
+    return batch | _texts(table, sequences, settings, rows)
 
 
 def _eval_batch(shards: Shards, table: TokenTable, settings: LoaderSettings, rows: slice, step: int) -> Batch:
@@ -240,20 +249,16 @@ def _eval_batch(shards: Shards, table: TokenTable, settings: LoaderSettings, row
     nth = np.arange(settings.captions)
     present = nth < table.counts[records][:, None]
     sequences = np.where(present, 2 * (table.first[records][:, None] + nth), _ABSENT)
-
     size, fit = settings.image_size, settings.fit
 
-    def image(row: int, example: Example, where: str) -> np.ndarray:
+    def view(row: int, example: Example) -> View:
+        return augment.fitted(example.height, example.width, size, fit)
+
+    def show(example: Example, view: View, where: str) -> np.ndarray:
         # The very pixels that evaluation and users' images get.
         return images.model_input(images.decode(example.image, where), size, fit, settings.interpolation)
 
-    def heatmap(row: int, example: Example) -> np.ndarray:
-        return _guidance(
-            example, augment.fitted(example.height, example.width, size, fit), settings, wanted[row]
-        )
-
-    guide = _guide(settings, step)
-    batch = _images(shards, records, image, heatmap, guide, settings, rows)
+    batch = _images(shards, records, view, show, settings, rows, step)
     batch |= _texts(table, sequences, settings, rows)
     return batch | {"mask": (wanted < len(shards))[rows]}
 
@@ -261,26 +266,31 @@ def _eval_batch(shards: Shards, table: TokenTable, settings: LoaderSettings, row
 def _images(
     shards: Shards,
     records: np.ndarray,
-    make_image: Callable[[int, Example, str], np.ndarray],
-    make_heatmap: Callable[[int, Example], np.ndarray],
-    guide: Callable[[int], int],
+    view: Callable[[int, Example], View],
+    show: Callable[[Example, View, str], np.ndarray],
     settings: LoaderSettings,
     rows: slice,
+    step: int,
 ) -> Batch:
     """Images and heatmaps of this process's rows.
 
-    make_image, make_heatmap: from a row of the global batch and its example; the former also takes the name
-    of that for messages. guide: see `_guide`.
+    view: from a row of the global batch and its example. show: the image of an example through a view; the
+    text names the example in messages.
     """
     local = records[rows]
     image = np.empty((len(local), *settings.image_size, 3), np.uint8)
     heatmap = np.empty((len(local), *settings.image_size), np.float32)
+    further = _guide(settings, step)
     for at, record in enumerate(local):
         row = rows.start + at
         example = shards.read(record)
-        image[at] = make_image(row, example, shards.where(record))
-        other = guide(row)
-        heatmap[at] = make_heatmap(other, example if other == row else shards.read(records[other]))
+        seen = view(row, example)
+        image[at] = show(example, seen, shards.where(record))
+        if further:
+            row = (row + further) % len(records)
+            example = shards.read(records[row])
+            seen = view(row, example)
+        heatmap[at] = _guidance(example, seen, settings, step * settings.batch_size + row)
     return {"image": image, "heatmap": heatmap, "image_id": local.astype(np.int32)}
 
 

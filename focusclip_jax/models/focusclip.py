@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from focusclip_jax.models.text import TextShape, TextTower
-from focusclip_jax.models.vit import ImageShape, ImageTower
+from focusclip_jax.models.vit import ImageShape, ImageTower, patchify
 
 IMAGE, TEXT, FOCUS = "image", "text", "focus"
 
@@ -31,7 +31,7 @@ class Architecture:
 
     embedding: D of the joint space.
     focus_tower: "shared" (the image tower encodes both views) or "separate".
-    focus_view: "dim" (the paper), "replace", "blur" or "crop", see `FocusCLIP.highlight`.
+    focus_view: "dim" (the paper), "replace", "blur", "crop" or "tokens", see `second_view`.
     alpha: "sigmoid" (α stays in (0, 1)) or "unbounded" (the 2023 code).
     pixel_mean, pixel_std: of [0, 1] RGB; (0, 0, 0) and (1, 1, 1) leave pixels alone, as the 2023 code did.
     loss: "infonce", "ntxent" or "sigmoid"; decides the initial temperature.
@@ -71,29 +71,25 @@ class FocusCLIP(nnx.Module):
         return jax.nn.sigmoid(raw) if self.architecture.alpha == "sigmoid" else raw
 
     def highlight(self, image: jax.Array, heatmap: jax.Array) -> jax.Array:
-        """The second view. image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1] → like the image.
+        """The second view, see `second_view`. (B, H, W, 3), (B, H, W) → like the image."""
+        return second_view(image, heatmap, self.alpha, self.architecture)
 
-        "dim": image · k with k = α + (1 − α) · heatmap. "replace" and "blur" add (1 − k) times the mean
-        colour or the blurred image. "crop": the subject's rectangle alone, enlarged; α takes no part.
-        """
-        view, alpha = self.architecture.focus_view, self.alpha
-        if view == "crop":
-            return crop_to_subject(image, heatmap)
-        keep = (alpha + (1.0 - alpha) * heatmap)[..., None]
-        if view == "replace":
-            return image * keep + jnp.asarray(self.architecture.pixel_mean, jnp.float32) * (1.0 - keep)
-        if view == "blur":
-            return image * keep + blurred(image) * (1.0 - keep)
-        return image * keep
+    def token_weights(self, heatmap: jax.Array) -> jax.Array | None:
+        """With "tokens" the weight of each patch, the mean of `kept` over its pixels. (B, H, W) → (B, P)."""
+        if self.architecture.focus_view != "tokens":
+            return None
+        kept_here = kept(heatmap, self.alpha)[..., None]
+        return patchify(kept_here, self.architecture.image.patch_size).mean(axis=-1)
 
-    def encode_image(self, image: jax.Array) -> jax.Array:
-        """image: (B, H, W, 3) in [0, 1] → (B, D)."""
-        return l2_normalise(self.image(self.normalise(image)))
+    def encode_image(self, image: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+        """image: (B, H, W, 3) in [0, 1] → (B, D). weights: (B, P) of patches, see `ImageTower`."""
+        return l2_normalise(self.image(self.normalise(image), weights))
 
     def encode_focus(self, image: jax.Array, heatmap: jax.Array) -> jax.Array:
         """The highlighted image. image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1] → (B, D)."""
         tower = self.focus if self.architecture.focus_tower == "separate" else self.image
-        return l2_normalise(tower(self.normalise(self.highlight(image, heatmap))))
+        shown = self.normalise(self.highlight(image, heatmap))
+        return l2_normalise(tower(shown, self.token_weights(heatmap)))
 
     def encode_text(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
         """tokens: int32 (B, T), lengths: int32 (B,) → (B, D)."""
@@ -108,7 +104,10 @@ class FocusCLIP(nnx.Module):
         if focus and self.architecture.focus_tower == "shared":
             # One pass over both views, interleaved so that a batch sharded over devices stays where it is.
             pair = jnp.stack([image, self.highlight(image, batch["heatmap"])], axis=1)
-            both = self.encode_image(pair.reshape(-1, *image.shape[1:]))
+            weights = self.token_weights(batch["heatmap"])
+            if weights is not None:
+                weights = jnp.stack([jnp.ones_like(weights), weights], axis=1).reshape(-1, weights.shape[-1])
+            both = self.encode_image(pair.reshape(-1, *image.shape[1:]), weights)
             both = both.reshape(image.shape[0], 2, -1)
             return embeddings | {IMAGE: both[:, 0], FOCUS: both[:, 1]}
         embeddings[IMAGE] = self.encode_image(image)
@@ -122,6 +121,33 @@ class FocusCLIP(nnx.Module):
         mean = jnp.asarray(a.pixel_mean, jnp.float32)
         std = jnp.asarray(a.pixel_std, jnp.float32)
         return ((image - mean) / std).astype(a.dtype)
+
+
+def kept(heatmap: jax.Array, alpha: jax.Array) -> jax.Array:
+    """How much of each pixel stays: α + (1 − α) · heatmap. (B, H, W) → the same shape."""
+    return alpha + (1.0 - alpha) * heatmap
+
+
+def second_view(
+    image: jax.Array, heatmap: jax.Array, alpha: jax.Array, architecture: Architecture
+) -> jax.Array:
+    """The image highlighted. image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1] → like the image.
+
+    "dim": image · k with k = α + (1 − α) · heatmap (the paper). "replace" and "blur" add (1 − k) times
+    `pixel_mean` or the blurred image. "crop": the subject's rectangle alone, enlarged; α takes no part.
+    "tokens": the image as it is; its patches are weighed, see `FocusCLIP.token_weights`.
+    """
+    view = architecture.focus_view
+    if view == "crop":
+        return crop_to_subject(image, heatmap)
+    if view == "tokens":
+        return image
+    keep = kept(heatmap, alpha)[..., None]
+    if view == "replace":
+        return image * keep + jnp.asarray(architecture.pixel_mean, jnp.float32) * (1.0 - keep)
+    if view == "blur":
+        return image * keep + blurred(image) * (1.0 - keep)
+    return image * keep
 
 
 def crop_to_subject(image: jax.Array, heatmap: jax.Array) -> jax.Array:

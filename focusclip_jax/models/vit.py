@@ -57,14 +57,21 @@ class ImageTower(nnx.Module):
         if shape.projection_bias:
             self.projection_bias = nnx.Param(jnp.zeros(embedding))
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """images: (B, H, W, 3), normalised, in the compute dtype → (B, D)."""
+    def __call__(self, images: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+        """images: (B, H, W, 3), normalised, in the compute dtype → (B, D).
+
+        weights: (B, P) of each patch in the mean, with pool "mean"; of any sum above 0. None: equal.
+        """
         shape, epsilon = self.shape, self.shape.transformer.norm_epsilon
         x = self.blocks(self.embed(images))
         # Rows are normalised one by one, so the class token can be picked before.
         x = x[:, 0] if shape.pool == "class" else x
         x = layer_norm(x, self.norm_scale[...], self.norm_bias[...], epsilon)
-        x = x if shape.pool == "class" else x.mean(axis=1)
+        if shape.pool == "mean" and weights is None:
+            x = x.mean(axis=1)
+        elif shape.pool == "mean":
+            weights = weights / weights.sum(axis=1, keepdims=True)
+            x = (x * weights[..., None].astype(x.dtype)).sum(axis=1)
         bias = self.projection_bias[...] if shape.projection_bias else None
         return dense(x, self.projection_kernel[...], bias)
 
@@ -83,7 +90,7 @@ class ImageTower(nnx.Module):
 
 
 def patchify(images: jax.Array, patch: int) -> jax.Array:
-    """(B, H, W, 3) → (B, H/p · W/p, p · p · 3), patches row by row, pixels of a patch row by row."""
+    """(B, H, W, c) → (B, H/p · W/p, p · p · c), patches row by row, pixels of a patch row by row."""
     batch, height, width, channels = images.shape
     x = images.reshape(batch, height // patch, patch, width // patch, patch, channels)
     return x.swapaxes(2, 3).reshape(batch, (height // patch) * (width // patch), patch * patch * channels)
