@@ -16,12 +16,13 @@ from focusclip_jax.data.loader import LoaderSettings, eval_batches, joint_heatma
 from focusclip_jax.data.shards import Example, Shards
 from focusclip_jax.data.text import TokenTable
 from focusclip_jax.evaluate import Outcome, draw_answers
-from focusclip_jax.models.focusclip import FOCUS, IMAGE, TEXT
+from focusclip_jax.models.focusclip import FOCUS, IMAGE, TEXT, Architecture, second_view
 from focusclip_jax.workdir import Workdir, read_metrics
 
 # The augmentation of the picture is stronger than training's may be, so that it can be seen.
 SHOWN_AREA, SHOWN_ASPECT = (0.55, 0.55), 1.15
 MATRIX_ROWS = 64
+SHOWN_IMAGES = 6
 
 
 def draw(
@@ -31,23 +32,27 @@ def draw(
     settings: LoaderSettings,
     embed: Callable[[dict[str, np.ndarray]], dict[str, jax.Array]],
     alpha: float,
+    architecture: Architecture,
     outcomes: Sequence[Outcome],
     step: int,
 ) -> list[pathlib.Path]:
-    """Draw everything; returns the files. embed: a batch to its views' embeddings. alpha: the model's."""
-    size = settings.image_size
-    example = shards.read(0)
-    drawn = [
-        focus(workdir.plots / "focus.png", example, size, settings.fit, alpha),
-        plots.curves(workdir.plots / "curves.png", read_metrics(workdir.metrics)),
-    ]
+    """Draw everything; returns the files. embed: a batch to its views' embeddings. alpha: the model's.
+
+    How joints become a highlighted image is drawn only if that is what the second view is.
+    """
+    drawn = [plots.curves(workdir.plots / "curves.png", read_metrics(workdir.metrics))]
+    if (settings.heatmap, architecture.focus_view) == ("parts", "dim"):
+        example, path = shards.read(0), workdir.plots / "focus.png"
+        drawn.insert(0, focus(path, example, settings.image_size, settings.fit, alpha))
     rows = min(MATRIX_ROWS, len(shards))
     with contextlib.closing(
         eval_batches(shards, table, dataclasses.replace(settings, captions=1, workers=0))
     ) as batches:
-        views = {name: np.asarray(value) for name, value in embed(next(batches)).items()}
+        batch = next(batches)
+    views = {name: np.asarray(value) for name, value in embed(batch).items()}
     image, text, highlighted = views[IMAGE][:rows], views[TEXT][:rows, 0], views[FOCUS][:rows]
     title = f"step {step:,}"
+    drawn.append(second_views(workdir.plots / "second_views.png", batch, alpha, architecture))
     drawn.append(plots.similarity_matrix(workdir.plots / "similarity.png", image, text, title))
     drawn.append(
         plots.embedding_pca(
@@ -57,6 +62,16 @@ def draw(
     for outcome in outcomes:
         drawn += draw_answers(outcome, workdir.plots)
     return drawn
+
+
+def second_views(
+    path: pathlib.Path, batch: dict[str, np.ndarray], alpha: float, architecture: Architecture
+) -> pathlib.Path:
+    """The first images of a batch, what guides their second views, and these."""
+    image = batch["image"][:SHOWN_IMAGES] / np.float32(255)
+    heatmap = batch["heatmap"][:SHOWN_IMAGES]
+    seen = np.asarray(second_view(image, heatmap, alpha, architecture))
+    return plots.image_grid(path, {"image": image, "heatmap": heatmap, "second view": seen})
 
 
 def focus(

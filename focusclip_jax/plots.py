@@ -125,6 +125,28 @@ def focus_figure(path: Path, views: Mapping[str, FocusView]) -> Path:
     return _save(figure, path)
 
 
+@mpl.rc_context(STYLE)
+def image_grid(path: Path, rows: Mapping[str, Mapping[str, np.ndarray] | Sequence[np.ndarray]]) -> Path:
+    """A row of images for each title, with titles of their own where the row is a mapping.
+
+    An image is (H, W, 3), uint8 or in [0, 1]; one of (H, W) in [0, 1] is drawn as a heatmap.
+    """
+    columns = max(map(len, rows.values()))
+    titled = any(isinstance(row, Mapping) for row in rows.values())
+    figure = Figure(figsize=(1.45 * columns + 0.3, (1.75 if titled else 1.5) * len(rows)))
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for of_row, (title, row) in zip(axes, rows.items(), strict=True):
+        names, images = (row.keys(), row.values()) if isinstance(row, Mapping) else ([""] * len(row), row)
+        of_row[0].set_ylabel(title, fontsize=10)
+        for ax, name, image in zip(of_row, names, images, strict=False):
+            ax.imshow(image, cmap="inferno", vmin=0, vmax=1, interpolation="nearest")
+            ax.set_title(name, fontsize=9)
+            _bare(ax)
+        for ax in of_row[len(row) :]:
+            ax.remove()
+    return _save(figure, path)
+
+
 def _draw_people(ax: Axes, joints: np.ndarray, visibility: np.ndarray) -> None:
     for person, visible in zip(joints, visibility, strict=True):
         for a, b in BONES:

@@ -152,6 +152,7 @@ def finish(this: Run, log: MetricsLog, current: TrainState) -> None:
         loader_settings(this.config),
         lambda batch: view(current.params, put(batch, this.mesh)),
         float(nnx.merge(this.graph, current.params).alpha),
+        this.architecture,
         outcomes,
         step,
     )

@@ -61,6 +61,19 @@ def test_focus_figure_draws_a_row_per_view_with_every_part(tmp_path, drawn):
     assert len(markers) == shown
 
 
+def test_an_image_grid_has_an_axis_for_each_image_and_none_besides(tmp_path, drawn):
+    image, heatmap = np.full((8, 8, 3), 0.5), np.eye(8)
+    rows = {"titled": {"a": image, "b": heatmap, "c": image}, "plain": [heatmap]}
+    path = plots.image_grid(tmp_path / "grid.png", rows)
+    assert opened(path).std() > 10
+    axes = drawn[0].axes
+    assert [ax.get_title(loc="left") for ax in axes] == ["a", "b", "c", ""]
+    assert [ax.get_ylabel() for ax in axes] == ["titled", "", "", "plain"]
+    (in_b,) = axes[1].get_images()
+    np.testing.assert_array_equal(in_b.get_array(), heatmap)
+    assert in_b.get_clim() == (0, 1)
+
+
 def test_bones_and_sides_are_the_persons_own():
     assert len(plots.BONES) == 15
     assert {joint for bone in plots.BONES for joint in bone} == set(range(16))
