@@ -112,14 +112,22 @@ def write_json(results: Sequence[Result], path: Path) -> None:
 
 
 def read_json(path: Path) -> list[Result]:
-    """Inverse of `write_json`. Raises `UserError` naming a file that is not such a list."""
+    """Inverse of `write_json`; fields that came later may be absent.
+
+    Raises `UserError` naming a file that is not such a list, and what its rows lack or have beside.
+    """
+    fields = dataclasses.fields(Result)
+    required = {field.name for field in fields if field.default is field.default_factory}  # both are MISSING
     try:
-        return [
-            Result(**{name: _tuples(value) for name, value in row.items()})
-            for row in json.loads(path.read_text())
-        ]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not an evaluation result ({error})") from None
+        rows = [dict(row) for row in json.loads(path.read_text())]
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: not an evaluation result; expected a JSON list of rows") from None
+    for row in rows:
+        if lacking := sorted(required - row.keys()):
+            raise UserError(f"{path}: not an evaluation result; a row lacks {', '.join(lacking)}")
+        if unknown := sorted(row.keys() - {field.name for field in fields}):
+            raise UserError(f"{path}: not an evaluation result of this version; it has {', '.join(unknown)}")
+    return [Result(**{name: _tuples(value) for name, value in row.items()}) for row in rows]
 
 
 def latest(workdir: Path) -> list[Result]:
@@ -162,7 +170,9 @@ def compare(workdirs: Sequence[Path]) -> str:
     order.sort(key=lambda row: known.index(row[0]) if row[0] in known else len(known))
     rows.sort(key=lambda pair: order.index(_row(pair[1])))
     if rows:
-        parts.append(_pipes([("run", *HEADER), *((label, *_cells(row)) for label, row in rows)]))
+        parts.append(
+            _pipes([("run", *HEADER), *((label, _asked(row), *_cells(row)[1:]) for label, row in rows)])
+        )
         parts.append(_filled([LEGEND]))
     notes = [
         f"{workdir} has no {name}."
@@ -177,6 +187,11 @@ def compare(workdirs: Sequence[Path]) -> str:
 def _row(result: Result) -> tuple[str, ...]:
     """What makes two results the same row of a table."""
     return result.task, result.rows, result.prompt_set
+
+
+def _asked(result: Result) -> str:
+    """The task, and the prompts where they are not the paper's."""
+    return result.task if result.prompt_set == "paper" else f"{result.task} ({result.prompt_set})"
 
 
 def _unlike(rows: Sequence[tuple[str, Result]]) -> list[str]:

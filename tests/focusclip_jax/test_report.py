@@ -211,6 +211,13 @@ def test_a_damaged_result_is_named(tmp_path, content):
         report.read_json(path)
 
 
+def test_a_row_of_a_newer_version_is_named_by_what_is_new(tmp_path):
+    path = tmp_path / "step.json"
+    path.write_text(json.dumps([dataclasses.asdict(rows_of(FER2013)[0]) | {"mood": 1}]))
+    with pytest.raises(UserError, match=r"step\.json: .* it has mood$"):
+        report.read_json(path)
+
+
 def run(folder, results, config=None, about=None):
     folder.mkdir(parents=True)
     for i, of_file in enumerate(results):
@@ -250,6 +257,15 @@ def test_what_a_run_lacks_is_said(tmp_path):
     assert not any(line.startswith(f"{a} has no") for line in lines)
     with pytest.raises(UserError, match="nowhere: no such folder"):
         report.compare([tmp_path / "nowhere"])
+
+
+def test_answers_to_other_prompts_are_rows_of_their_own(tmp_path):
+    results = rows_of(FER2013)
+    ensemble = [dataclasses.replace(result, prompt_set="ensemble-v1", accuracy=0.5) for result in results]
+    a = run(tmp_path / "a", [results, ensemble], {}, {})
+    text = report.compare([a])
+    assert "| fer2013 " in text
+    assert "| fer2013 (ensemble-v1) " in text
 
 
 def test_runs_on_other_images_are_not_to_be_compared(tmp_path):
