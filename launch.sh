@@ -11,7 +11,7 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
         Default workdir: runs/NAME of the config file.
   ./launch.sh dry-run --config=FILE [--topology=v5e:4x4] [--batch=N]
         Compile the training step without its hardware or data: memory, communication, time, does it fit?
-  ./launch.sh evaluate --workdir=DIR [--step=N] [--tasks=A,B] [--data-dir=DIR]
+  ./launch.sh evaluate --workdir=DIR [--step=N] [--tasks=A,B] [--data-dir=DIR] [--prompts=ensemble-v1]
         Evaluate a checkpoint on every task whose data is there; --tasks=retrieval,linear_probe,knn asks for
         retrieval between images and descriptions, and for probes of the frozen embeddings.
   ./launch.sh report DIR…
