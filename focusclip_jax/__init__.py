@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from focusclip_jax.api import Model
 
+__version__ = "0.1.0"
+
 
 def load(source: str | os.PathLike, step: int | None = None) -> Model:
     """A model for use from Python: `encode_image`, `encode_text`, `classify`.
