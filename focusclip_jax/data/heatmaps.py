@@ -80,8 +80,8 @@ def render(
     joints: (P, 16, 2) and view: in pixels of the photograph; see `original_joints`. size: (H, W).
     kind: "parts" is the 2023 code's heatmap resized with the image: sum of the Gaussians of ten parts a
     person, clipped to [0, 1]. "joints" has a Gaussian around each joint instead, "box" one around all joints
-    of a person. "person" has a filled ellipse: 1 up to the half-axes of that box, and fading evenly to 0 at
-    twice as far. scale: of all half-axes.
+    of a person. "person" has a filled ellipse: 1 up to the half-axes of that box, and fading evenly to 0 half
+    as far again. scale: of all half-axes.
     """
     centres, half_axes = ellipses(joints, visibility, kind)
     half_axes = scale * half_axes
@@ -103,7 +103,7 @@ def _filled(centres: np.ndarray, half_axes: np.ndarray, view: View, size: tuple[
     heatmap = np.zeros(size, np.float32)
     for (centre_x, centre_y), (across, down) in zip(centres, half_axes, strict=True):
         radius = np.hypot((x - centre_x) / across, ((y - centre_y) / down)[:, None])
-        heatmap = np.maximum(heatmap, np.clip(2 - radius, 0, 1).astype(np.float32))
+        heatmap = np.maximum(heatmap, np.clip(3 - 2 * radius, 0, 1).astype(np.float32))
     return heatmap[:, ::-1] if view.mirrored else heatmap
 
 

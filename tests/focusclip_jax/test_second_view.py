@@ -112,7 +112,7 @@ def test_heatmaps_around_joints_box_and_person_are_what_they_say(scale, mirrored
     expected = {
         "joints": sum(gaussian(at, sigma, sigma) for at in ((20, 10), (40, 60), (30, 20))).clip(0, 1),
         "box": gaussian((30, 35), scale * 10, scale * 25),
-        "person": (2 - radius).clip(0, 1),
+        "person": (3 - 2 * radius).clip(0, 1),
     }
     for kind, heatmap in expected.items():
         ours = rendered(kind, scale, mirrored)
