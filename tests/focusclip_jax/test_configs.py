@@ -16,7 +16,8 @@ from focusclip_jax import optimizer, run, sharding, state
 from focusclip_jax.errors import UserError
 from focusclip_jax.step import make_train_step
 
-CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("ablation_"))  # grids
 BERT_VOCABULARY, CLIP_VOCABULARY = 30_522, 49_408
 
 
@@ -26,8 +27,6 @@ def load(name):
 
 
 def vocabulary(config):
-    if config.text.tokenizer:
-        return CLIP_VOCABULARY if config.model.text.causal else BERT_VOCABULARY
     return config.text.vocabulary
 
 
