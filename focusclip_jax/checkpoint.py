@@ -8,16 +8,18 @@ written when the process died.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import google_crc32c
 import jax
 import orbax.checkpoint as ocp
 
-from focusclip_jax import sharding
+from focusclip_jax import distributed, sharding
 from focusclip_jax.errors import UserError
 from focusclip_jax.files import write_text
 
@@ -28,6 +30,7 @@ class Checkpoints:
     """The checkpoints of one workdir: `<directory>/<step>/`. Saving does not block training.
 
     keep: how many of the newest to keep; at least two, so that one is whole while the next is written.
+    With several processes all of them save and restore at the same time; each writes its part of the arrays.
     """
 
     def __init__(self, directory: pathlib.Path, keep: int = 2):
@@ -36,6 +39,8 @@ class Checkpoints:
         self._lazy_manager: ocp.CheckpointManager | None = None
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "manifest")
         self._pending: concurrent.futures.Future | None = None
+        self._pending_step = 0
+        self._failed = False
 
     def _manager(self) -> ocp.CheckpointManager:
         # Made on first save or restore: it cleans up after killed writers, which looking must not do.
@@ -52,28 +57,57 @@ class Checkpoints:
         """Steps whose manifest was written, oldest first. Their bytes are not checked yet."""
         return sorted(int(path.parent.name) for path in self._directory.glob(f"[0-9]*/{MANIFEST}"))
 
+    def last_good(self) -> str:
+        """What a run would go on from, as a part of a sentence."""
+        steps = self.steps()
+        return f"the last checkpoint is step {steps[-1]}" if steps else "no checkpoint was saved"
+
     def save(self, step: int, state: Any) -> None:
         """Copy the state off the devices and write it in the background.
 
         A TrainState without an optimizer (None) can be evaluated and exported, but not trained further.
+        Raises UserError, as `wait` does, where the disk is full or the folder is gone.
         """
         self.wait()
-        self._manager().save(step, args=ocp.args.PyTreeSave(state), force=True)
+        with self._saying_why(step):
+            self._manager().save(step, args=ocp.args.PyTreeSave(state), force=True)
         self._pending = self._executor.submit(self._finish, step)
+        self._pending_step = step
 
     def _finish(self, step: int) -> None:
         self._manager().wait_until_finished()
-        if jax.process_index() == 0:
+        if distributed.is_first():
             write_manifest(self._directory / str(step))
 
     def wait(self) -> None:
-        """Block until the last `save` is on disk with its manifest. Raises what went wrong there."""
+        """Block until the last `save` is on disk with its manifest; UserError where that failed."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
-            pending.result()
+            with self._saying_why(self._pending_step):
+                pending.result()
+
+    @contextlib.contextmanager
+    def _saying_why(self, step: int) -> Iterator[None]:
+        """Turn what goes wrong on disk in the block into a sentence that names the last good step."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            if distributed.is_loss(error):
+                raise
+            self._failed = True
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"{self._directory / str(step)}: this checkpoint could not be written ({reason}); "
+                f"{self.last_good()}"
+            ) from error
 
     def remove_unfinished(self) -> list[int]:
-        """Delete steps that were being written when an earlier process died; returns them."""
+        """Delete steps that were being written when an earlier process died; returns them.
+
+        With several processes the first one does, and the others return nothing.
+        """
+        if not distributed.is_first():
+            return []
         whole = set(self.steps())
         found = [
             path
@@ -101,7 +135,10 @@ class Checkpoints:
         return step, self._read(step, {"params": abstract})["params"]
 
     def _verified(self, step: int | None) -> int:
-        """The step to restore, once all its bytes were found to be those that were written."""
+        """The step to restore, once the first process found all its bytes to be those that were written."""
+        return distributed.of_first(lambda: self._verify(step))
+
+    def _verify(self, step: int | None) -> int:
         steps = self.steps()
         if not steps:
             raise UserError(f"{self._directory}: no finished checkpoint is here")
@@ -133,8 +170,16 @@ class Checkpoints:
     def close(self) -> None:
         self.wait()
         self._executor.shutdown()
-        if self._lazy_manager is not None:
+        if self._lazy_manager is not None and not self._failed:  # it would raise what was raised before
             self._lazy_manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        # With several processes a save that is under way may wait for one that is lost.
+        if kind is None or jax.process_count() == 1:
+            self.close()
 
 
 def _check_arrays(directory: pathlib.Path, saved: Any, abstract: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from focusclip_jax import plots
+from focusclip_jax import distributed, plots
 from focusclip_jax.data import augment, heatmaps
 from focusclip_jax.data.loader import LoaderSettings, eval_batches, joint_heatmap, picture
 from focusclip_jax.data.shards import Example, Shards
@@ -40,16 +40,18 @@ def draw(
 
     How joints become a highlighted image is drawn only if that is what the second view is.
     """
-    drawn = [plots.curves(workdir.plots / "curves.png", read_metrics(workdir.metrics))]
-    if (settings.heatmap, architecture.focus_view) == ("parts", "dim"):
-        example, path = shards.read(0), workdir.plots / "focus.png"
-        drawn.insert(0, focus(path, example, settings.image_size, settings.fit, alpha))
-    rows = min(MATRIX_ROWS, len(shards))
     with contextlib.closing(
         eval_batches(shards, table, dataclasses.replace(settings, captions=1, workers=0))
     ) as batches:
         batch = next(batches)
     views = {name: np.asarray(value) for name, value in embed(batch).items()}
+    if not distributed.is_first():  # all processes had to embed, one draws
+        return []
+    drawn = [plots.curves(workdir.plots / "curves.png", read_metrics(workdir.metrics))]
+    if (settings.heatmap, architecture.focus_view) == ("parts", "dim"):
+        example, path = shards.read(0), workdir.plots / "focus.png"
+        drawn.insert(0, focus(path, example, settings.image_size, settings.fit, alpha))
+    rows = min(MATRIX_ROWS, len(shards))
     image, text, highlighted = views[IMAGE][:rows], views[TEXT][:rows, 0], views[FOCUS][:rows]
     title = f"step {step:,}"
     drawn.append(second_views(workdir.plots / "second_views.png", batch, alpha, architecture))

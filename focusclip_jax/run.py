@@ -10,8 +10,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from focusclip_jax import distributed, sharding, state
 from focusclip_jax import optimizer as optimizers
-from focusclip_jax import sharding, state
 from focusclip_jax import workdir as workdirs
 from focusclip_jax.data.loader import LoaderSettings
 from focusclip_jax.data.shards import Shards
@@ -59,7 +59,8 @@ def set_up(config: ConfigDict, root: pathlib.Path) -> Run:
     workdir = workdirs.create(root)
     tokenizer = settle_tokenizer(config, workdir, shards)
     workdirs.begin(workdir, config, shards.fingerprint(), tokenizer.hash)
-    tokenizer.save(workdir.tokenizer)
+    if distributed.is_first():
+        tokenizer.save(workdir.tokenizer)
     architecture = state.architecture(config, tokenizer.vocab_size)
     graph = state.graph_of(architecture)
     optimizer = optimizers.make(config.optimizer, config.steps)
@@ -67,7 +68,8 @@ def set_up(config: ConfigDict, root: pathlib.Path) -> Run:
     for sentence in benchmark.absent:
         print(sentence)
     abstract = state.abstract(architecture, optimizer, mesh)
-    write_text(workdir.parameters, sharding.table(abstract.params, mesh) + "\n")
+    if distributed.is_first():
+        write_text(workdir.parameters, sharding.table(abstract.params, mesh) + "\n")
     table = TokenTable.build(shards, tokenizer, config.text.context, workdir.cache)
     if table.at_limit:
         limit = config.text.context

@@ -56,6 +56,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
 
+def split_rows(rows: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Rows that every process holds whole, B of them for a multiple B of the devices, split over these."""
+    return jax.make_array_from_callback(rows.shape, batch_sharding(mesh), lambda index: rows[index])
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import pathlib
 import signal
-import threading
 
 import jax
 from flax import nnx
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from focusclip_jax import config as configs
+from focusclip_jax import distributed, pictures, sharding, state
 from focusclip_jax import optimizer as optimizers
-from focusclip_jax import pictures, state
 from focusclip_jax.checkpoint import Checkpoints
 from focusclip_jax.data.loader import train_batches
 from focusclip_jax.errors import UserError
@@ -28,19 +30,32 @@ from focusclip_jax.run import Run, loader_settings, set_up
 from focusclip_jax.state import TrainState
 from focusclip_jax.step import make_train_step, make_view_step, put
 from focusclip_jax.weights.load import starting_values
-from focusclip_jax.workdir import MetricsLog
+from focusclip_jax.workdir import MetricsLog, Workdir
 
 
 def main(arguments: list[str]) -> None:
-    """Train from where the workdir is, evaluate, print the table and draw the pictures."""
+    """Train from where the workdir is, evaluate, print the table and draw the pictures.
+
+    Several processes do so together; the first one writes and prints.
+    """
     configs.define_flags()
     config, root = configs.parse(arguments)
-    this = set_up(config, root)
-    checkpoints = Checkpoints(this.workdir.checkpoints, config.keep_checkpoints)
-    with contextlib.closing(checkpoints):
+    distributed.initialize()
+    checkpoints = Checkpoints(Workdir(root).checkpoints, config.keep_checkpoints)
+    with distributed.ending_together(checkpoints.last_good), distributed.only_first_speaks():
+        run(config, root, checkpoints)
+
+
+def run(config: ConfigDict, root: pathlib.Path, checkpoints: Checkpoints) -> None:
+    with distributed.first_before_others():  # who find the caches that it filled
+        this = set_up(config, root)
+    with checkpoints:
         current = start(this, checkpoints)
         log = MetricsLog(this.workdir.metrics, int(current.step))
-        current = train(this, checkpoints, log, current)
+        try:
+            current = train(this, checkpoints, log, current)
+        except OSError as error:
+            raise UserError(f"{error}; {checkpoints.last_good()}") from None
     if int(current.step) < config.steps:
         print(f"Stopped and saved at step {int(current.step)}; the same command goes on from there.")
         return
@@ -51,7 +66,7 @@ def start(this: Run, checkpoints: Checkpoints) -> TrainState:
     """The newest whole checkpoint, or where there is none the initial state with the config's weights."""
     for step in checkpoints.remove_unfinished():
         print(f"Checkpoint {step} was not finished when the last run ended; it is removed.")
-    if checkpoints.steps():
+    if distributed.of_first(lambda: len(checkpoints.steps())):
         current = checkpoints.restore(None, this.abstract)
         print(f"Going on from step {int(current.step)} of {this.workdir.root}.")
         return current
@@ -75,7 +90,8 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
         process_count=jax.process_count(),
     )
     meter = Meter(config.batch_size)
-    if 0 < first < config.steps and first % config.evaluate_every == 0 and not log.has_evaluation(first):
+    evaluated = distributed.of_first(lambda: log.has_evaluation(first))
+    if 0 < first < config.steps and first % config.evaluate_every == 0 and not evaluated:
         log.write(first, summary(this, current.params, evaluate(this, current)))
     with (
         StopSignal() as stop,
@@ -89,7 +105,7 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
             meter.add(metrics)
             meter.wait_for_step_before()
             bar.update()
-            stopping = stop.is_set()  # read once: a signal later in this step is for the next
+            stopping = stop.after(step)  # asked once: a signal later in this step is for the next
             last = step == config.steps or stopping
             saving = last or step % config.checkpoint_every == 0
             evaluating = step % config.evaluate_every == 0 and not last
@@ -112,11 +128,9 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
 
 def check_finite(values: dict[str, float], step: int, checkpoints: Checkpoints) -> None:
     if not math.isfinite(values["loss"]):
-        steps = checkpoints.steps()
-        saved = f"the last checkpoint is step {steps[-1]}" if steps else "no checkpoint was saved"
         raise UserError(
-            f"the loss is {values['loss']} at step {step}; {saved}; lower --config.optimizer.learning_rate "
-            "or raise --config.optimizer.warmup_steps"
+            f"the loss is {values['loss']} at step {step}; {checkpoints.last_good()}; lower "
+            "--config.optimizer.learning_rate or raise --config.optimizer.warmup_steps"
         )
 
 
@@ -141,39 +155,54 @@ def finish(this: Run, log: MetricsLog, current: TrainState) -> None:
     """The last evaluation, its table and JSON, and the pictures."""
     step = int(current.step)
     outcomes = evaluate(this, current)
-    if not log.has_evaluation(step):
+    if not distributed.of_first(lambda: log.has_evaluation(step)):
         log.write(step, summary(this, current.params, outcomes))
     view = make_view_step(this.graph, this.mesh)
+
+    def embed(batch):
+        return view(
+            current.params, {name: sharding.split_rows(rows, this.mesh) for name, rows in batch.items()}
+        )
+
     shown = this.validation or this
     drawn = pictures.draw(
         this.workdir,
         shown.shards,
         shown.table,
         loader_settings(this.config),
-        lambda batch: view(current.params, put(batch, this.mesh)),
+        embed,
         float(nnx.merge(this.graph, current.params).alpha),
         this.architecture,
         outcomes,
         step,
     )
     results = [row for outcome in outcomes for row in outcome.rows]
-    if results:
+    if results and distributed.is_first():
         report.write(results, this.workdir.evaluation / f"step-{step:06d}", this.benchmark.absent)
         print(f"\n{report.table(results)}")
     print("\nPictures:", *drawn, sep="\n  ")
 
 
 class StopSignal:
-    """Set once SIGTERM or Ctrl-C arrives, so that the loop can save and end. A second one ends at once."""
+    """SIGTERM or Ctrl-C lets the loop save and end. A second one ends at once."""
 
-    def __enter__(self) -> threading.Event:
-        self._event = threading.Event()
-        self._former = {which: signal.signal(which, self._stop) for which in (signal.SIGTERM, signal.SIGINT)}
-        return self._event
+    def __enter__(self) -> StopSignal:
+        self._came = False
+        # With several processes SIGTERM is JAX's, by which all of them stop at one step.
+        alone = jax.process_count() == 1
+        mine = (signal.SIGTERM, signal.SIGINT) if alone else (signal.SIGINT,)
+        self._former = {which: signal.signal(which, self._stop) for which in mine}
+        return self
+
+    def after(self, step: int) -> bool:
+        """Whether `step` is the last. To be asked once for every step."""
+        return self._came if jax.process_count() == 1 else distributed.told_to_stop(step)
 
     def _stop(self, *_):
-        self._event.set()
+        self._came = True
         self._restore()
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _restore(self):
         for which, handler in self._former.items():

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from focusclip_jax import losses
+from focusclip_jax import losses, sharding
 from focusclip_jax.data.loader import LoaderSettings, eval_batches
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.data.text import TokenTable
@@ -42,7 +42,7 @@ class Validation:
         self.table = table
         self._settings = dataclasses.replace(settings, captions=1, workers=0)
         self._mesh = mesh
-        self._step = make_validation_step(graph, config)
+        self._step = make_validation_step(graph, mesh, config)
 
     def run(self, params) -> dict[str, float]:
         """Means over the full batches: losses, and image-text similarity of right and wrong pairs."""
@@ -60,17 +60,18 @@ class Validation:
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def make_validation_step(graph: nnx.GraphDef, config: ConfigDict):
-    """(params, batch) → scalars by name."""
+def make_validation_step(graph: nnx.GraphDef, mesh: Mesh, config: ConfigDict):
+    """(params, batch) → scalars by name, on every device."""
 
     def validation_step(params, batch):
-        views = embed(params, graph, batch, losses.uses_focus(config.loss), config.micro_batches)
-        _, values = loss_and_metrics(params, views, graph, batch["image_id"], config.loss)
-        right, wrong = similarities(views[IMAGE], views[TEXT][:, 0])
+        with sharding.compiling_for(mesh):
+            views = embed(params, graph, batch, losses.uses_focus(config.loss), config.micro_batches)
+            _, values = loss_and_metrics(params, views, graph, batch["image_id"], config.loss)
+            right, wrong = similarities(views[IMAGE], views[TEXT][:, 0])
         values = {name: value for name, value in values.items() if name not in ("temperature", "alpha")}
         return values | {"positive_similarity": right, "negative_similarity": wrong}
 
-    return jax.jit(validation_step)
+    return jax.jit(validation_step, out_shardings=sharding.replicated(mesh))
 
 
 def similarities(image: jax.Array, text: jax.Array) -> tuple[jax.Array, jax.Array]:

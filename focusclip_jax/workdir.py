@@ -19,6 +19,7 @@ import jax
 from ml_collections import ConfigDict
 
 from focusclip_jax import config as configs
+from focusclip_jax import distributed
 from focusclip_jax.errors import UserError
 from focusclip_jax.files import write_text
 
@@ -86,10 +87,18 @@ def create(root: pathlib.Path) -> Workdir:
 def begin(workdir: Workdir, config: ConfigDict, fingerprint: str, tokenizer_hash: str) -> None:
     """Record the run, or check that it may go on: same shards, tokenizer and model.
 
-    Other settings may change between two starts; each change is printed.
+    Other settings may change between two starts; each change is printed. With several processes the first one
+    records and the others find what it wrote; UserError where they do not.
     """
     if workdir.run.exists():
         _check_resume(workdir, config, fingerprint, tokenizer_hash)
+    elif not distributed.is_first():
+        raise UserError(
+            f"--workdir={workdir.root}: what the first process wrote is not here; expected a folder on "
+            "a file system that all processes share"
+        )
+    if not distributed.is_first():
+        return
     write_text(workdir.config, configs.to_json(config))
     write_text(workdir.run, json.dumps(_describe(config, fingerprint, tokenizer_hash), indent=2) + "\n")
 
@@ -182,18 +191,25 @@ class MetricsLog:
     """`metrics.jsonl`: one JSON object per line, each with its step."""
 
     def __init__(self, path: pathlib.Path, resume_step: int):
-        """Rows after `resume_step` belong to steps that will be done again: they are dropped."""
+        """Rows after `resume_step` belong to steps that will be done again: they are dropped.
+
+        With several processes only the first one writes.
+        """
         self._path = path
         kept = [row for row in read_metrics(path) if row["step"] <= resume_step]
         # Rows of training carry a loss, rows of evaluation do not.
         self._evaluated = {row["step"] for row in kept if "loss" not in row}
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._writes = distributed.is_first()
+        if self._writes:
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def has_evaluation(self, step: int) -> bool:
         """Whether the evaluation of this step is there already; a kill may have come before it."""
         return step in self._evaluated
 
     def write(self, step: int, values: dict[str, Any]) -> None:
+        if not self._writes:
+            return
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
