@@ -13,7 +13,7 @@ import pytest
 from annotation.__main__ import main as annotate
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-VERBS = ("train", "evaluate", "report", "import", "export", "annotate", "test", "lint", "setup")
+VERBS = "train dry-run ablate evaluate report import export annotate test lint setup".split()
 
 
 def launch(*arguments, root=REPOSITORY, **environment):
