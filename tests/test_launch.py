@@ -13,7 +13,8 @@ import pytest
 from annotation.__main__ import main as annotate
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-VERBS = "train dry-run ablate evaluate report import export annotate test lint setup".split()
+VERBS = ("train", "dry-run", "ablate", "evaluate", "report", "import", "export")
+VERBS += ("annotate", "test", "lint", "setup")
 
 
 def launch(*arguments, root=REPOSITORY, **environment):
