@@ -111,23 +111,30 @@ def test_a_run_leaves_everything_that_a_table_of_results_needs(finished):
     assert all(pathlib.Path(path).stat().st_size > 5000 for path in pictures)
 
 
+def written(printed: str):
+    """The rows of the JSON file whose path `evaluate` printed."""
+    (path,) = (line for line in printed.splitlines() if line.endswith(".json"))
+    return json.loads(pathlib.Path(path).read_text())
+
+
 def test_offline_evaluation_gives_the_numbers_of_the_loop(finished, run_module):
     root, _ = finished
     done = run_module("focusclip_jax", "evaluate", f"--workdir={root}", "--tasks=figures,figures_held_out")
     assert done.returncode == 0, done.stderr
     in_loop = json.loads((root / "evaluation" / f"step-{STEPS:06d}.json").read_text())
-    offline = json.loads(pathlib.Path(done.stdout.splitlines()[-1]).read_text())
+    offline = written(done.stdout)
     assert offline == in_loop
 
 
 def test_a_run_is_evaluated_on_another_number_of_devices(finished, run_module, tmp_path):
     """Trained on one device here; evaluated on four, with another order of float32 sums."""
     root = pathlib.Path(shutil.copytree(finished[0], tmp_path / "run"))
+    shutil.rmtree(root / "cache" / "embeddings", ignore_errors=True)  # of an evaluation on one device
     devices = "--xla_force_host_platform_device_count=4"
     done = run_module("focusclip_jax", "evaluate", f"--workdir={root}", "--tasks=figures", XLA_FLAGS=devices)
     assert done.returncode == 0, done.stderr
     one = json.loads((root / "evaluation" / f"step-{STEPS:06d}.json").read_text())[0]
-    four = json.loads(pathlib.Path(done.stdout.splitlines()[-1]).read_text())[0]
+    four = written(done.stdout)[0]
     assert one["n"] == four["n"] == 32
     assert abs(one["accuracy"] - four["accuracy"]) <= 1 / 32
 
