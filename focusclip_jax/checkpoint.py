@@ -40,6 +40,7 @@ class Checkpoints:
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "manifest")
         self._pending: concurrent.futures.Future | None = None
         self._pending_step = 0
+        self._saved = False
         self._failed = False
 
     def _manager(self) -> ocp.CheckpointManager:
@@ -60,7 +61,9 @@ class Checkpoints:
     def last_good(self) -> str:
         """What a run would go on from, as a part of a sentence."""
         steps = self.steps()
-        return f"the last checkpoint is step {steps[-1]}" if steps else "no checkpoint was saved"
+        if steps:
+            return f"the last checkpoint is step {steps[-1]}"
+        return "no checkpoint is left" if self._saved else "no checkpoint was saved"
 
     def save(self, step: int, state: Any) -> None:
         """Copy the state off the devices and write it in the background.
@@ -85,6 +88,7 @@ class Checkpoints:
             pending, self._pending = self._pending, None
             with self._saying_why(self._pending_step):
                 pending.result()
+            self._saved = True
 
     @contextlib.contextmanager
     def _saying_why(self, step: int) -> Iterator[None]:

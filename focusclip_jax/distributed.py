@@ -12,8 +12,10 @@ import importlib.util
 import itertools
 import os
 import re
+import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 
@@ -47,6 +49,8 @@ def initialize() -> None:
         arguments = {}  # JAX asks the slice
     if arguments is None:
         return
+    if arguments.get("process_id"):
+        _find(arguments["coordinator_address"])
     try:
         jax.distributed.initialize(
             **arguments,
@@ -82,6 +86,23 @@ def _from_variables(environment: Mapping[str, str]) -> dict[str, object] | None:
     if address.rsplit(":", 1)[0] in ("localhost", "127.0.0.1", "[::1]"):
         arguments["coordinator_bind_address"] = address  # else it listens on every network
     return arguments
+
+
+def _find(address: str) -> None:
+    """Wait until the first process listens; without it JAX would end this one by a fatal error."""
+    host, port = address.rsplit(":", 1)
+    give_up = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > give_up:
+                raise UserError(
+                    f"{ADDRESS}={address}: the first process does not answer ({error.strerror or error}) "
+                    f"after {START_SECONDS} s"
+                ) from None
+            time.sleep(0.2)
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import signal
+from collections.abc import Iterator
 
 import jax
 from flax import nnx
@@ -21,7 +22,7 @@ from focusclip_jax import config as configs
 from focusclip_jax import distributed, pictures, sharding, state
 from focusclip_jax import optimizer as optimizers
 from focusclip_jax.checkpoint import Checkpoints
-from focusclip_jax.data.loader import train_batches
+from focusclip_jax.data.loader import Batch, train_batches
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluate import Outcome
 from focusclip_jax.evaluation import report
@@ -31,6 +32,9 @@ from focusclip_jax.state import TrainState
 from focusclip_jax.step import make_train_step, make_view_step, put
 from focusclip_jax.weights.load import starting_values
 from focusclip_jax.workdir import MetricsLog, Workdir
+
+PATIENCE_SECONDS = 600  # for one batch
+WORKER_DIED = "Worker process was terminated"  # as Grain says it
 
 
 def main(arguments: list[str]) -> None:
@@ -100,7 +104,7 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
     ):
         for step in range(first + 1, config.steps + 1):
             with meter.waiting():
-                batch = next(batches)
+                batch = next_batch(batches, checkpoints)
             current, metrics = update(current, put(batch, this.mesh))
             meter.add(metrics)
             meter.wait_for_step_before()
@@ -124,6 +128,29 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
                 break
     checkpoints.wait()
     return current
+
+
+def next_batch(batches: Iterator[Batch], checkpoints: Checkpoints) -> Batch:
+    """Raises UserError where none comes: a worker died or hangs, or a file system does not answer."""
+
+    def give_up(*_):
+        raise UserError(
+            f"no batch came for {PATIENCE_SECONDS} s: a loader worker or the file system of the shards "
+            f"hangs; {checkpoints.last_good()}"
+        )
+
+    former = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if WORKER_DIED not in str(error):
+            raise
+        reason = str(error).split(". ")[0]
+        raise UserError(f"no batch comes: {reason}; {checkpoints.last_good()}") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
 
 
 def check_finite(values: dict[str, float], step: int, checkpoints: Checkpoints) -> None:
