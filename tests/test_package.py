@@ -259,7 +259,7 @@ def test_the_help_of_the_installed_command_has_every_verb_of_the_model():
     from focusclip_jax.__main__ import HELP
 
     door = (REPOSITORY / "launch.sh").read_text("utf-8")
-    (verbs,) = re.findall(r"^  (train \|.*?)\) verb=", door, re.MULTILINE)
+    (verbs,) = re.findall(r"^  (train \|.*?)\) verb=", door, re.MULTILINE | re.DOTALL)
     of_the_checkout = {"annotate", "test", "lint", "setup"}
-    for verb in {verb.strip() for verb in verbs.split("|")} - of_the_checkout:
+    for verb in set(re.findall(r"[a-z-]+", verbs)) - of_the_checkout:
         assert re.search(rf"focusclip \[?{verb}\b", HELP), verb
