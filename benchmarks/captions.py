@@ -2,9 +2,10 @@
 
     python -m benchmarks.captions [--captions=3000] [--concurrency=64] [--latency=0.05] [--rounds=3]
 
-Both talk to the same local server in a process of its own. The bare client builds, sends and parses the
-same requests and keeps nothing; ours plans, limits, budgets, journals with an fsync before every send, and
-validates. The two take turns, since other work on the machine would favour one of them.
+All talk to the same local server in a process of its own. The bare client builds, sends and parses the
+same requests and keeps nothing, over aiohttp as ours does and over httpx2, its default; ours plans, limits,
+budgets, journals with an fsync before every send, and validates. They take turns, since other work on the
+machine would favour one of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import pathlib
 import statistics
 import subprocess
@@ -48,12 +50,16 @@ def make_records(count: int) -> list[records.ImageRecord]:
     ]
 
 
-def bare(settings: openai_chat.Settings, images: list[records.ImageRecord], concurrency: int) -> None:
+def bare(
+    transport: type, settings: openai_chat.Settings, images: list[records.ImageRecord], concurrency: int
+) -> None:
     """The client alone: no journal, no validators, no limits."""
 
     async def run() -> None:
         waiting = iter(images)
-        async with openai.AsyncOpenAI(api_key="none", base_url=settings.base_url) as client:
+        async with openai.AsyncOpenAI(
+            api_key="none", base_url=settings.base_url, http_client=transport()
+        ) as client:
 
             async def work() -> None:
                 for record in waiting:
@@ -84,7 +90,11 @@ def main() -> None:
     args = parser.parse_args()
     ran_on = machine.describe()
     images = make_records(args.captions)
-    functions = {"bare client": bare, "describe": ours}
+    functions = {
+        "bare client": functools.partial(bare, openai.DefaultAioHttpClient),
+        "describe": ours,
+        "bare client, httpx2": functools.partial(bare, openai.DefaultAsyncHttpxClient),
+    }
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     with server(args.latency) as base_url:
         settings = openai_chat.Settings("test", base_url=base_url, price=(1.0, 1.0))

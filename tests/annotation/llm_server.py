@@ -18,7 +18,7 @@ import time
 from collections import Counter, deque
 
 # What the service charges for although the client may get nothing usable.
-PAID_FAULTS = ("hang", "cut", "malformed", "empty", "length", "gendered")
+PAID_FAULTS = ("hang", "cut", "gone", "malformed", "empty", "length", "gendered")
 FREE_FAULTS = ("429", "429-after", "500")
 FAULTS = PAID_FAULTS + FREE_FAULTS
 
@@ -167,6 +167,8 @@ class LLMServer:
         self.charged[request_id(head)] = prompt + completion
         if fault == "hang":
             await asyncio.sleep(600)
+        if fault == "gone":
+            return False
         if fault == "cut":
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{")
             await writer.drain()
