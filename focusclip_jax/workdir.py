@@ -182,7 +182,8 @@ def _git() -> tuple[str | None, bool | None]:
         ).stdout
 
     try:
-        return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--untracked-files=no").strip())
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD").strip(), bool(changes.strip())
     except (OSError, subprocess.CalledProcessError):
         return None, None
 
