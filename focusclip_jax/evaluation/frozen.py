@@ -9,7 +9,9 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from focusclip_jax.errors import UserError
 from focusclip_jax.evaluation import probes, retrieval
 from focusclip_jax.evaluation.columns import aligned, filled, interval, percent, pipes
 from focusclip_jax.evaluation.zero_shot import Encoder
@@ -99,23 +101,23 @@ def _packed(data_dir: Path) -> Iterator[tuple[Path, str]]:
 
 def table(results: Sequence[Result]) -> str:
     """The results as aligned text of at most 110 columns, with what was read and what the columns mean."""
-    parts = []
-    for header, rows, legend, notes in _parts(results):
-        parts += ["\n".join(aligned([header, *rows])), "\n".join(filled([legend, *notes]))]
-    return "\n\n".join(parts)
+    blocks = []
+    for header, rows, legend, notes in parts(results):
+        blocks += ["\n".join(aligned([header, *rows])), "\n".join(filled([legend, *notes]))]
+    return "\n\n".join(blocks)
 
 
 def markdown(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
     """The same as Markdown, and the probes class by class. absent: what was not evaluated, as sentences."""
-    parts = [["# Retrieval and probes"]]
-    for header, rows, legend, notes in _parts(results):
-        parts += [pipes([header, *rows]), [legend], [f"- {note}" for note in notes]]
-    parts.append([f"- {sentence}" for sentence in absent])
+    blocks = [["# Retrieval and probes"]]
+    for header, rows, legend, notes in parts(results):
+        blocks += [pipes([header, *rows]), [legend], [f"- {note}" for note in notes]]
+    blocks.append([f"- {sentence}" for sentence in absent])
     for of in (result for result in results if isinstance(result, probes.Result)):
-        parts.append([f"## {of.task}, {of.data}"])
+        blocks.append([f"## {of.task}, {of.data}"])
         classes = [(name, f"{row['n']:,}", percent(row["top1"])) for name, row in of.per_class.items()]
-        parts.append(pipes([("class", "n", "top-1"), *classes]))
-    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+        blocks.append(pipes([("class", "n", "top-1"), *classes]))
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
 def write(results: Sequence[Result], stem: Path, absent: Sequence[str] = ()) -> list[Path]:
@@ -132,7 +134,43 @@ def write(results: Sequence[Result], stem: Path, absent: Sequence[str] = ()) -> 
     return paths
 
 
-def _parts(
+def latest(workdir: Path) -> list[Result]:
+    """Each row of a run at its last evaluated step, from all files of `write` in its `evaluation/`.
+
+    Raises UserError naming a file that `write` did not write.
+    """
+    rows: dict[tuple[str, ...], Result] = {}
+    for path in sorted((workdir / "evaluation" / FOLDER).glob("*.json")):
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            results = [*map(_retrieved, content["retrieval"]), *map(_probed, content["probes"])]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise UserError(f"{path}: not a result of retrieval or probes of this version") from None
+        for result in results:
+            if isinstance(result, retrieval.Result):
+                row = (RETRIEVAL, result.data, result.split, result.direction)
+            else:
+                row = (result.task, result.data)
+            if row not in rows or result.step >= rows[row].step:
+                rows[row] = result
+    return list(rows.values())
+
+
+def _retrieved(row: dict[str, Any]) -> retrieval.Result:
+    recall = {int(k): _figure(figure) for k, figure in row["recall"].items()}
+    return retrieval.Result(**row | {"recall": recall, "median_rank": _figure(row["median_rank"])})
+
+
+def _figure(figure: dict[str, Any]) -> retrieval.Figure:
+    return retrieval.Figure(**figure | {"interval": tuple(figure["interval"])})
+
+
+def _probed(row: dict[str, Any]) -> probes.Result:
+    tuples = {name: tuple(row[name]) for name in ("classes", "interval", "sources")}
+    return probes.Result(**row | tuples | {"confusion": tuple(map(tuple, row["confusion"]))})
+
+
+def parts(
     results: Sequence[Result],
 ) -> Iterator[tuple[tuple[str, ...], list[tuple[str, ...]], str, list[str]]]:
     """Header, rows, legend and notes of each of the two tables that has rows."""

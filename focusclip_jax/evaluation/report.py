@@ -40,7 +40,7 @@ FULL_LEGEND = (
 def table(results: Sequence[Result]) -> str:
     """The results as aligned text of at most 110 columns, with what was read and what the columns mean."""
     lines = _aligned([HEADER, *map(_cells, results)])
-    return "\n".join([*lines, "", *_filled([LEGEND]), "", *_filled(_notes(results))])
+    return "\n".join([*lines, "", *_filled([LEGEND]), "", *_filled(notes_on(results))])
 
 
 def markdown(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
@@ -50,9 +50,9 @@ def markdown(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
     """
     parts = [
         ["# Zero-shot results"],
-        _pipes([FULL_HEADER, *map(_full_cells, results)]),
+        _pipes([FULL_HEADER, *map(full_cells, results)]),
         [FULL_LEGEND],
-        [f"- {note}" for note in (*_notes(results), *absent)],
+        [f"- {note}" for note in (*notes_on(results), *absent)],
         *(part for result in _whole(results).values() for part in _details(result)),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
@@ -62,7 +62,7 @@ def latex(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
     """All columns as a `tabular` of the package booktabs; legend and notes are its comments."""
     columns = [*FULL_HEADER[:-3], "random", "CLIP", "FocusCLIP"]
     paper = len(columns) - 2
-    comments = [FULL_LEGEND, *_notes(results), *absent, r"In the preamble: \usepackage{booktabs}"]
+    comments = [FULL_LEGEND, *notes_on(results), *absent, r"In the preamble: \usepackage{booktabs}"]
     lines = [
         *(f"% {line}" for comment in comments for line in textwrap.wrap(comment, WIDTH)),
         rf"\begin{{tabular}}{{ll{'r' * (len(columns) - 2)}}}",
@@ -71,7 +71,7 @@ def latex(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
         rf"\cmidrule(lr){{{paper}-{len(columns)}}}",
         _latex_row(columns),
         r"\midrule",
-        *(_latex_row(_full_cells(result)) for result in results),
+        *(_latex_row(full_cells(result)) for result in results),
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -135,7 +135,7 @@ def latest(workdir: Path) -> list[Result]:
     rows = {}
     for path in sorted((workdir / "evaluation").glob("*.json")):
         for result in read_json(path):
-            row = _row(result)
+            row = row_key(result)
             known = rows.get(row)
             if known is None or (result.step, result.n) >= (known.step, known.n):
                 rows[row] = result
@@ -152,8 +152,8 @@ def compare(workdirs: Sequence[Path]) -> str:
         if not workdir.is_dir():
             raise UserError(f"{workdir}: no such folder; expected the workdir of a run")
     labels = [str(i + 1) for i in range(len(workdirs))]
-    configs = [_read_object(workdir / "config.json") for workdir in workdirs]
-    runs = [_read_object(workdir / "run.json") for workdir in workdirs]
+    configs = [read_object(workdir / "config.json") for workdir in workdirs]
+    runs = [read_object(workdir / "run.json") for workdir in workdirs]
     results = [latest(workdir) for workdir in workdirs]
 
     parts = [
@@ -164,14 +164,10 @@ def compare(workdirs: Sequence[Path]) -> str:
     settings = _differing(configs)
     if settings:
         parts.append(_pipes([("setting", *labels), *settings]))
-    rows = [(label, row) for label, of_run in zip(labels, results, strict=True) for row in of_run]
-    order = list(dict.fromkeys(_row(row) for _, row in rows))
-    known = list(TASKS)  # as the results table of a run lists them
-    order.sort(key=lambda row: known.index(row[0]) if row[0] in known else len(known))
-    rows.sort(key=lambda pair: order.index(_row(pair[1])))
+    rows = ordered([(label, row) for label, of_run in zip(labels, results, strict=True) for row in of_run])
     if rows:
         parts.append(
-            _pipes([("run", *HEADER), *((label, _asked(row), *_cells(row)[1:]) for label, row in rows)])
+            _pipes([("run", *HEADER), *((label, question(row), *_cells(row)[1:]) for label, row in rows)])
         )
         parts.append(_filled([LEGEND]))
     notes = [
@@ -180,27 +176,35 @@ def compare(workdirs: Sequence[Path]) -> str:
         for name, content in zip(("config.json", "run.json", "evaluation/*.json"), found, strict=True)
         if not content
     ]
-    notes += _unlike(rows)
+    notes += unlike(rows)
     return "\n\n".join("\n".join(part) for part in [*parts, _filled(notes)] if part)
 
 
-def _row(result: Result) -> tuple[str, ...]:
+def ordered(rows: Sequence[tuple[str, Result]]) -> list[tuple[str, Result]]:
+    """Rows of several runs with their labels: one question's rows together, in the order of `TASKS`."""
+    order = list(dict.fromkeys(row_key(row) for _, row in rows))
+    known = list(TASKS)
+    order.sort(key=lambda row: known.index(row[0]) if row[0] in known else len(known))
+    return sorted(rows, key=lambda pair: order.index(row_key(pair[1])))
+
+
+def row_key(result: Result) -> tuple[str, ...]:
     """What makes two results the same row of a table."""
     return result.task, result.rows, result.prompt_set
 
 
-def _asked(result: Result) -> str:
+def question(result: Result) -> str:
     """The task, and the prompts where they are not the paper's."""
     return result.task if result.prompt_set == "paper" else f"{result.task} ({result.prompt_set})"
 
 
-def _unlike(rows: Sequence[tuple[str, Result]]) -> list[str]:
+def unlike(rows: Sequence[tuple[str, Result]]) -> list[str]:
     """A sentence for each row of the table whose runs differ in more than the model."""
     questions: dict[tuple[str, ...], dict[str, list]] = {}
     for _, row in rows:
         asked = {"images": row.n, "classes": row.classes, "prompts": row.prompts, "k": row.k}
         for name, value in asked.items():
-            questions.setdefault(_row(row), {}).setdefault(name, []).append(value)
+            questions.setdefault(row_key(row), {}).setdefault(name, []).append(value)
     sentences = []
     for (task, part, _), asked in questions.items():
         different = [name for name, values in asked.items() if any(value != values[0] for value in values)]
@@ -263,7 +267,8 @@ def _cells(result: Result) -> tuple[str, ...]:
     )
 
 
-def _full_cells(result: Result) -> tuple[str, ...]:
+def full_cells(result: Result) -> tuple[str, ...]:
+    """The row below `FULL_HEADER`."""
     task, classes, n, k, chance, constant, accuracy, balanced, words, _ = _cells(result)
     random, top1 = _percent(result.simulated_random), _percent(result.top1)
     paper = (_percent(result.published.get(column), 2) for column in ("random", "clip", "focusclip"))
@@ -291,7 +296,7 @@ def _whole(results: Sequence[Result]) -> dict[str, Result]:
     return whole
 
 
-def _notes(results: Sequence[Result]) -> list[str]:
+def notes_on(results: Sequence[Result]) -> list[str]:
     """What was read for each task and what the model mostly answered, and the headline where it is due."""
     whole = _whole(results)
     notes = [f"{task}: {result.data} {_commonest(result)}" for task, result in whole.items()]
@@ -348,14 +353,14 @@ def _details(result: Result) -> Iterator[list[str]]:
         f"Prompts ({result.prompt_set}), such as “{result.prompts[0][0]}”.{heard} Answers is how often a "
         "class was the top prediction."
     ]
-    header = ("n", *_score_names(result))
+    header = ("n", *score_names(result))
     classes = [
-        (name, *_scores(result, result.per_class.get(name, {"n": 0})), f"{result.predictions[name]:,}")
+        (name, *scores(result, result.per_class.get(name, {"n": 0})), f"{result.predictions[name]:,}")
         for name in result.classes
     ]
     yield _pipes([("class", *header, "answers"), *classes])
     groups = [
-        (group, value, *_scores(result, of_value))
+        (group, value, *scores(result, of_value))
         for group, values in result.per_group.items()
         for value, of_value in values.items()
     ]
@@ -363,19 +368,20 @@ def _details(result: Result) -> Iterator[list[str]]:
         yield _pipes([("group", "value", *header), *groups])
 
 
-def _score_names(result: Result) -> tuple[str, ...]:
+def score_names(result: Result) -> tuple[str, ...]:
+    """Headers of what `scores` gives after n."""
     if result.metric == MEAN_AVERAGE_PRECISION:
         return ("average precision",)
     return ("top-1 [95 %]",) if result.k == 1 else (f"top-{result.k} [95 %]", "top-1")
 
 
-def _scores(result: Result, of: Mapping[str, float | int]) -> tuple[str, ...]:
-    """The cells of a class or group of a row: n and its scores, as `_score_names` says."""
+def scores(result: Result, of: Mapping[str, float | int]) -> tuple[str, ...]:
+    """The cells of a class or group of a row: n and its scores, as `score_names` says."""
     n = int(of["n"])
     if result.metric == MEAN_AVERAGE_PRECISION:
         return f"{n:,}", _percent(of.get("average_precision"))
     if n == 0:
-        return "0", *("-" for _ in _score_names(result))
+        return "0", *("-" for _ in score_names(result))
     top_k = f"{_percent(of['topk'])} {_interval(wilson(round(of['topk'] * n), n))}"
     return (f"{n:,}", top_k) if result.k == 1 else (f"{n:,}", top_k, _percent(of["top1"]))
 
@@ -416,7 +422,7 @@ def _pipes(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file, {} where there is no file."""
     if not path.is_file():
         return {}
