@@ -16,9 +16,11 @@ import os
 import random
 import signal
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -164,6 +166,7 @@ class _Run:
         self._host = models.host(self._settings.base_url)
         self._prices = {(p.settings.base_url, p.settings.model): p.settings.price for p in plans}
         self._key = key(self._settings.base_url)
+        _refuse_socks(self._settings.base_url)
         self._prompt_tokens = budget.PromptTokens()
         self.stop: BaseException | None = None
         self._stopped = asyncio.Event()
@@ -379,8 +382,8 @@ class _Run:
         except openai.APIStatusError as error:
             self._heard()
             return self._refused(settings, error)
-        except openai.APIConnectionError as error:
-            return self._unreached(error)
+        except (openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
+            return self._unreached(error)  # the client does not wrap all that aiohttp raises
         self._heard()
         self._probing = False
         self._learn_limits(response.headers)
@@ -461,7 +464,7 @@ class _Run:
             self._say(f"{settings.model} does not take {parameter} ({why}): {_instead(parameter)}")
         return changed
 
-    def _unreached(self, error: openai.APIConnectionError) -> tuple[dict[str, Any], _Result]:
+    def _unreached(self, error: Exception) -> tuple[dict[str, Any], _Result]:
         cause = _cause(error)
         sent = not isinstance(cause, _UNSENT)
         # Its own text names an SSLContext by its address in memory.
@@ -512,13 +515,24 @@ def _retry_after(headers: httpx2.Headers) -> float | None:
     return None
 
 
-def _cause(error: openai.APIConnectionError) -> BaseException:
+def _refuse_socks(base_url: str) -> None:
+    """The client uses the proxies of the environment; aiohttp would speak HTTP to this one."""
+    url, proxies = urlsplit(base_url), urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all", "")
+    if proxy.startswith("socks") and not urllib.request.proxy_bypass(url.hostname):
+        raise UserError(
+            f"the environment names a SOCKS proxy for {url.netloc}, and only HTTP proxies can be used; set "
+            f"{url.scheme.upper()}_PROXY to one, or NO_PROXY={url.hostname}"
+        )
+
+
+def _cause(error: BaseException) -> BaseException:
     """What aiohttp raised, or the first cause where it raised nothing.
 
     The client's transport calls every lost connection a ConnectTimeout, also one that was lost after the
     request had been sent and perhaps paid; aiohttp tells them apart.
     """
-    cause = error.__cause__ or error
+    cause = error
     while not isinstance(cause, aiohttp.ClientError) and cause.__cause__:
         cause = cause.__cause__
     return cause

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -164,6 +166,66 @@ def test_whatever_goes_wrong_each_image_ends_with_one_caption_and_every_charge_i
     ledger = journal.read_ledger(tmp_path)
     assert len(ledger.unanswered) == 4
     assert ledger.counts == {"ok": 12, "rejected": 1, "failed": 5}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"hello\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nX-Echo: " + KEY.encode(),
+        "reset",
+    ],
+)
+def test_whatever_comes_after_a_request_was_sent_it_may_have_been_paid(tmp_path, images, raw):
+    with LLMServer() as server:
+        lost = []
+
+        async def reply(head, body, writer):
+            if len(lost) == 2:
+                del server._reply
+                return await server._reply(head, body, writer)
+            lost.append(llm_server.request_id(head))
+            if raw == "reset":
+                at_once = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                writer.transport.abort()
+            else:
+                writer.write(raw)
+            return False
+
+        server._reply = reply
+        assert describe(server, images(3), tmp_path) == 0
+    unknown = rows(tmp_path, "unknown")
+    assert [row["attempt"] for row in unknown] == lost
+    assert all("\n" not in row["error"] and len(row["error"]) <= 300 for row in unknown)
+    assert KEY not in (tmp_path / journal.JOURNAL).read_text()
+    assert len(rows(tmp_path, "ok")) == 3
+
+
+def test_more_than_a_hundred_requests_are_out_at_once(tmp_path, images):
+    with LLMServer(latency=2.0) as server:
+        assert describe(server, images(131), tmp_path, "--concurrency=130") == 0
+        assert 100 < server.most_in_flight <= 130
+
+
+def test_proxies_of_the_environment_are_used_but_for_what_no_proxy_names(
+    tmp_path, images, capsys, monkeypatch
+):
+    source = images(3)
+    with LLMServer() as server:
+        far = "--base-url=http://service.invalid/v1"
+        monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
+        assert describe(server, source, tmp_path / "far", far) == 0
+        assert server.received[0][1].startswith(b"POST http://service.invalid/v1/chat/completions ")
+        monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
+        assert describe(server, source, tmp_path / "socks", far) == 2
+        assert "names a SOCKS proxy for service.invalid, and only HTTP proxies can be used" in error(capsys)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert describe(server, source, tmp_path / "near") == 0
+        assert server.counts == {"requests": 6, "ok": 6}
 
 
 def test_an_image_that_is_refused_again_and_again_is_given_up_and_can_be_asked_again(
