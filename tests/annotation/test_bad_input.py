@@ -124,6 +124,11 @@ def no_network(run):
     return run.ask(base_url="http://127.0.0.1:9/v1")
 
 
+def socks_proxy(run):
+    run.monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+    return run.ask(base_url="http://service.invalid/v1")
+
+
 def refused_now(run):
     assert run.ask("--limit=2") == 0
     run.server.refuse = ("temperature",)
@@ -185,6 +190,7 @@ CASES = {
     ("address", "holds a password"): lambda run: run.ask(base_url="http://me:password@host/v1"),
     ("address", "redirects"): lambda run: run.fault("redirect"),
     ("network", "not there, or lost"): no_network,
+    ("network", "behind a SOCKS proxy"): socks_proxy,
     ("model", "retired"): lambda run: run.ask(model="gpt-4-0613", base_url="https://api.openai.com/v1"),
     ("model", "unknown to the server"): lambda run: run.fault("model_not_found"),
     ("model", "refuses what it took before"): refused_now,
