@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 
@@ -9,6 +10,7 @@ _VOID = {"br", "hr", "img", "input", "link", "meta"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 # Attributes that a browser follows. A relative address has no colon before its first / ? or #.
 _ADDRESSES = {"action", "formaction", "href", "src"}
+_PICTURES = {"image/jpeg", "image/png", "image/webp"}
 # Without blanks and control characters, which a browser drops before it looks for "//".
 _RELATIVE = re.compile(r"(?![/\\]{2})[^:/?#\\\x00-\x20]*([/?#][^\x00-\x20]*)?")
 
@@ -55,3 +57,14 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
     if tag in _VOID:
         return opening
     return Markup(f"{opening}{join(child for child in children if child is not None)}</{tag}>")
+
+
+def picture(content: bytes, media_type: str, alt: str, **attributes: object) -> Markup:
+    """An image whose bytes are part of the page. alt: what it shows, for those who do not see it.
+
+    Raises ValueError for a type that is not one of photographs and plots: an SVG could hold a script.
+    """
+    if media_type not in _PICTURES:
+        raise ValueError(f"{media_type!r} is none of {', '.join(sorted(_PICTURES))}")
+    rest = element("img", alt=alt, **attributes).removeprefix("<img")
+    return Markup(f'<img src="data:{media_type};base64,{base64.b64encode(content).decode()}"{rest}')
