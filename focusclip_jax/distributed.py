@@ -272,10 +272,10 @@ def _leave(error: BaseException, last_good: Callable[[], str]) -> None:
     _leaving.acquire()  # never released: one sentence is enough
     who = f"process {jax.process_index()} of {jax.process_count()}"
     if isinstance(error, UserError | OSError):
-        print(f"error: {who}: {error}", file=sys.stderr)
+        print(f"\nerror: {who}: {error}", file=sys.stderr)  # below the progress bar
     elif is_loss(error):
         print(
-            f"error: {who}: another process is gone or gives no sign of life ({_first_line(error)}); "
+            f"\nerror: {who}: another process is gone or gives no sign of life ({_first_line(error)}); "
             f"{last_good()}; start all processes again and they go on from there",
             file=sys.stderr,
         )
