@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import logging
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from focusclip_jax.errors import UserError
 from focusclip_jax.files import write_text
 
 MANIFEST = "manifest.json"
+
+# Orbax raises what goes wrong in its threads when they are waited for, and besides prints its traceback.
+logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
 
 
 class Checkpoints:
@@ -75,7 +79,7 @@ class Checkpoints:
         with self._saying_why(step):
             self._manager().save(step, args=ocp.args.PyTreeSave(state), force=True)
         self._pending = self._executor.submit(self._finish, step)
-        self._pending_step = step
+        self._pending_step, self._saved = step, True
 
     def _finish(self, step: int) -> None:
         self._manager().wait_until_finished()
@@ -88,7 +92,6 @@ class Checkpoints:
             pending, self._pending = self._pending, None
             with self._saying_why(self._pending_step):
                 pending.result()
-            self._saved = True
 
     @contextlib.contextmanager
     def _saying_why(self, step: int) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
 import importlib.metadata
 import json
 import pathlib
@@ -211,6 +212,8 @@ class MetricsLog:
     def write(self, step: int, values: dict[str, Any]) -> None:
         if not self._writes:
             return
+        if not self._path.exists():  # to begin it anew would hide that the folder is gone
+            raise FileNotFoundError(errno.ENOENT, "the file of this run is gone", str(self._path))
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 

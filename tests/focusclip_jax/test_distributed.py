@@ -36,6 +36,9 @@ def recording(batches):
     step = first[0]
     for batch in batches:
         step += 1
+        if step == 8 and os.environ.get("AT_STEP_8") == "gone":
+            [workdir] = [a.removeprefix("--workdir=") for a in sys.argv if a.startswith("--workdir=")]
+            os.rename(workdir, os.environ["AWAY"])
         with open(os.environ["IDS"], "a") as file:
             file.write(json.dumps([step, batch["image_id"].tolist()]) + "\\n")
         yield batch
@@ -55,8 +58,6 @@ def save_and_then(self, step, state):
     self.wait()
     if event == "full":  # no file may grow beyond this
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-    elif event == "gone":
-        os.rename(self._directory.parent, os.environ["AWAY"])
     save(self, step, state)
 
 train.Checkpoints.save = save_and_then
@@ -297,6 +298,7 @@ def test_a_disk_that_fails_is_one_sentence_and_nothing_before_it_is_lost(one, la
     else:
         assert "no checkpoint is left" in sentence
     if event == "gone":
+        shutil.rmtree(root, ignore_errors=True)
         away.rename(root)
     printed = finishes(launch(root, 1))
     assert "Going on from step 4" in printed[0]
