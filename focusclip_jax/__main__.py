@@ -22,7 +22,7 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
   focusclip evaluate --workdir=DIR [--data-dir=DIR] [--tasks=A,B]
         Evaluate a checkpoint on every task whose data is there.
   focusclip report DIR…
-        Results of one or more workdirs side by side.
+        Results of one or more workdirs side by side, also as a page (report.html).
   focusclip ablate --config=FILE
         Run a grid of methods × correlations × seeds, each cell once, and say what it shows.
   focusclip import --from=FOLDER_OR_ID --workdir=DIR
@@ -51,11 +51,14 @@ def main(verb: str, arguments: list[str]) -> None:
 
         evaluate.main(arguments)
     elif verb == "report":
+        from focusclip_jax import page
         from focusclip_jax.evaluation import report
 
         if not arguments:
             raise UserError("report: expected one or more workdirs")
-        print(report.compare([pathlib.Path(argument) for argument in arguments]))
+        workdirs = [pathlib.Path(argument) for argument in arguments]
+        print(report.compare(workdirs))
+        print(f"\nReport: {page.write(workdirs)}")
     elif verb == "import":
         from focusclip_jax.weights import importing
 

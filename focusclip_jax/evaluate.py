@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from focusclip_jax import config as configs
-from focusclip_jax import plots, sharding, state
+from focusclip_jax import page, plots, sharding, state
 from focusclip_jax import workdir as workdirs
 from focusclip_jax.checkpoint import Checkpoints
 from focusclip_jax.data.text import Tokenizer
@@ -154,6 +154,7 @@ def main(arguments: list[str]) -> None:
             print("", frozen.table(more), "Results:", sep="\n\n")
             print(*written, sep="\n")
         print(f"\n{encoder.summary()}")
+    print(f"\nReport: {page.write([workdir.root])}")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from focusclip_jax import config as configs
-from focusclip_jax import distributed, pictures, sharding, state
+from focusclip_jax import distributed, page, pictures, sharding, state
 from focusclip_jax import optimizer as optimizers
 from focusclip_jax.checkpoint import Checkpoints
 from focusclip_jax.data.loader import Batch, train_batches
@@ -179,7 +179,7 @@ def summary(this: Run, params, outcomes: list[Outcome]) -> dict[str, float]:
 
 
 def finish(this: Run, log: MetricsLog, current: TrainState) -> None:
-    """The last evaluation, its table and JSON, and the pictures."""
+    """The last evaluation, its table and JSON, the pictures, and a page of all of it."""
     step = int(current.step)
     outcomes = evaluate(this, current)
     if not distributed.of_first(lambda: log.has_evaluation(step)):
@@ -207,6 +207,8 @@ def finish(this: Run, log: MetricsLog, current: TrainState) -> None:
     if results and distributed.is_first():
         report.write(results, this.workdir.evaluation / f"step-{step:06d}", this.benchmark.absent)
         print(f"\n{report.table(results)}")
+    if distributed.is_first():
+        print(f"\nReport: {page.write([this.workdir.root])}")
     print("\nPictures:", *drawn, sep="\n  ")
 
 

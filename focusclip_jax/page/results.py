@@ -12,7 +12,7 @@ from focusclip_jax.evaluation.zero_shot import Result
 from focusclip_jax.page.layout import columns, folded, run_name, table
 from focusclip_jax.page.record import Record, speed
 from pages import chart
-from pages.markup import Markup, element
+from pages.markup import Markup, element, join
 
 TILES = 4  # results at the top of the page
 
@@ -123,13 +123,18 @@ def _table_of_results(rows: Sequence[tuple[str, Result]], records: Sequence[Reco
                 element(
                     "tr",
                     task if n == 0 else None,
-                    element("td", name) if several else None,
-                    *(element("td", of_row[column]) for column in header),
+                    element("td", name, class_="text") if several else None,
+                    element("td", of_row["classes"], class_="text"),
+                    *(element("td", of_row[column]) for column in header[1:]),
                     class_="first" if n == 0 else None,
                 )
             )
-    names = ["task", *(["run"] if several else []), *header]
-    head = element("tr", *(element("th", name, scope="col") for name in names))
+    texts = ["task", *(["run"] if several else []), "classes"]
+    head = element(
+        "tr",
+        *(element("th", name, scope="col", class_="text") for name in texts),
+        *(element("th", join(name.split(" ", 1), Markup("<br>")), scope="col") for name in header[1:]),
+    )
     return element(
         "div",
         element("table", element("thead", head), element("tbody", *body), class_="results"),
