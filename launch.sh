@@ -15,7 +15,7 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
         Evaluate a checkpoint on every task whose data is there; --tasks=retrieval,linear_probe,knn asks for
         retrieval between images and descriptions, and for probes of the frozen embeddings.
   ./launch.sh report DIR…
-        Results of one or more workdirs side by side.
+        Results of one or more workdirs side by side, also as a page that needs nothing else (report.html).
   ./launch.sh ablate --config=FILE [--list] [--cells=PATTERN] [--budget-minutes=M] [--report]
         Run a grid of methods × correlations × seeds, each cell once, and say what it shows.
         Stopped or killed, the same command goes on; --report trains nothing.
