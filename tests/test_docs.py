@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import os
 import pathlib
 import re
@@ -262,6 +263,15 @@ def test_the_examples_of_extending_run_and_are_short(title, project):
         losses = [float(number) for number in re.findall(r"loss ([\d.]+)", done.stdout)]
         assert len(losses) == 10
         assert min(losses[5:]) < losses[0]
+
+
+@pytest.mark.slow
+def test_every_number_that_training_logs_is_explained(project):
+    rows = (project / "runs/focusclip_tiny/metrics.jsonl").read_text("utf-8").splitlines()
+    logged = {name for row in map(json.loads, rows) for name in row}
+    assert {"loss", "alpha", "data_wait"} <= logged
+    page = text_of("docs/metrics.md")
+    assert [name for name in sorted(logged) if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
