@@ -27,7 +27,8 @@ from focusclip_jax.files import write_text
 MANIFEST = "manifest.json"
 
 # Orbax raises what goes wrong in its threads when they are waited for, and besides prints its traceback.
-logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
+for _name in ("absl", "asyncio"):
+    logging.getLogger(_name).addFilter(lambda record: not record.exc_info)
 
 
 class Checkpoints:
