@@ -14,12 +14,9 @@ from collections.abc import Sequence
 
 import focusclip_jax
 from focusclip_jax.files import write_text
-from focusclip_jax.page.curves import curves
+from focusclip_jax.page import curves, origin, pictures, results
 from focusclip_jax.page.layout import run_name
-from focusclip_jax.page.origin import origin, settings, throughput
-from focusclip_jax.page.pictures import pictures
 from focusclip_jax.page.record import Record, labelled, read
-from focusclip_jax.page.results import results, top
 from pages import chart
 from pages.document import document
 from pages.markup import Markup, element
@@ -47,12 +44,12 @@ def write(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
 def page(records: Sequence[Record]) -> str:
     """The HTML of one run, or of several in columns. Its footer says its own weight."""
     sections = [
-        ("results", "Results", results(records)),
-        ("curves", "Curves", curves(records)),
-        *pictures(records),
-        ("throughput", "Throughput", throughput(records)),
-        ("settings", "Settings", settings(records)),
-        ("origin", "Data, code and machine", origin(records)),
+        ("results", "Results", results.section(records)),
+        ("curves", "Curves", curves.section(records)),
+        *pictures.sections(records),
+        ("throughput", "Throughput", origin.throughput(records)),
+        ("settings", "Settings", origin.settings(records)),
+        ("origin", "Data, code and machine", origin.provenance(records)),
     ]
     sections = [(name, title, content) for name, title, content in sections if content]
     title = " beside ".join(record.label for record in records)
@@ -71,7 +68,7 @@ def page(records: Sequence[Record]) -> str:
             *(element("a", title, href=f"#{name}") for name, title, _ in sections),
             aria_label="sections",
         ),
-        element("main", top(records), *(_section(*section) for section in sections)),
+        element("main", results.tiles(records), *(_section(*section) for section in sections)),
     )
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 

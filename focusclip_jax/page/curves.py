@@ -34,7 +34,7 @@ NAMES = {
 }
 
 
-def curves(records: Sequence[Record]) -> list[Markup]:
+def section(records: Sequence[Record]) -> list[Markup]:
     """Quantities of one run that belong together share a panel; of several runs each one has its own."""
     names = list(dict.fromkeys(name for record in records for row in record.rows for name in row))
     names = [name for name in names if not name.endswith("/chance") and name not in UNDRAWN]

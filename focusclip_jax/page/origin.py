@@ -79,7 +79,7 @@ def settings(records: Sequence[Record]) -> list[Markup]:
     return parts
 
 
-def origin(records: Sequence[Record]) -> list[Markup]:
+def provenance(records: Sequence[Record]) -> list[Markup]:
     """Where the numbers come from: data, code, versions, devices."""
     abouts = [record.about for record in records]
     packages = dict.fromkeys(name for about in abouts for name in about.get("packages", {}))

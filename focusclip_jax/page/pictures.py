@@ -30,7 +30,7 @@ PICTURES = {
 SKIPPED = "curves"  # is drawn anew, as lines with values
 
 
-def pictures(records: Sequence[Record]) -> list[tuple[str, str, list[Markup]]]:
+def sections(records: Sequence[Record]) -> list[tuple[str, str, list[Markup]]]:
     """The sections of what `plots/` holds, a picture of each run beside the same picture of the others."""
     titles = {
         "answers": "Right and wrong answers",

@@ -17,11 +17,12 @@ from pages.markup import Markup, element, join
 TILES = 4  # results at the top of the page
 
 
-def top(records: Sequence[Record]) -> Markup:
-    return columns(records, [element("div", *_tiles(record), class_="tiles") for record in records])
+def tiles(records: Sequence[Record]) -> Markup:
+    """The first results of each run, how far it is, and how fast it went."""
+    return columns(records, [element("div", *_of_run(record), class_="tiles") for record in records])
 
 
-def _tiles(record: Record) -> list[Markup]:
+def _of_run(record: Record) -> list[Markup]:
     tiles = []
     for result in record.results[:TILES]:
         measure = "mean average precision" if result.k == 0 else f"top-{result.k}"
@@ -50,7 +51,7 @@ def _tile(value: str, *lines: str) -> Markup:
     )
 
 
-def results(records: Sequence[Record]) -> list[Markup]:
+def section(records: Sequence[Record]) -> list[Markup]:
     """The table of all runs, its legend and notes, retrieval and probes, and each row class by class."""
     several = len(records) > 1
     rows = report.ordered([(str(n), row) for n, record in enumerate(records, 1) for row in record.results])
