@@ -151,16 +151,20 @@ _COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(_KINDS)})(-start)?\(")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _CALLED = re.compile(r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 _TRIPS = re.compile(r'known_trip_count"?:\s*\{"?n"?:\s*"?(\d+)')
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
+_LIMIT = re.compile(r"= s32\[\]\S* constant\((\d+)\)")
 _SHAPE = re.compile(r"(pred|[subf]\w*?(\d+)\w*)\[([\d,]*)\]")
 
 
 def collectives(text: str) -> dict[str, tuple[int, int]]:
     """kind → (executions, bytes of the results) in one run of a compiled program.
 
-    text: of the program. A loop counts as often as it runs, or once where the compiler does not state it.
+    text: of the program. A loop counts as often as it runs: as the compiler states, else as the one whole
+    number says that its condition compares with, else once.
     """
     found: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-    calls: dict[str, list[tuple[str, int]]] = collections.defaultdict(list)
+    calls: dict[str, list[tuple[str, int | str | None]]] = collections.defaultdict(list)
+    limits: dict[str, list[int]] = collections.defaultdict(list)
     entry = here = ""
     for line in text.splitlines():
         begins = _COMPUTATION.match(line)
@@ -170,11 +174,14 @@ def collectives(text: str) -> dict[str, tuple[int, int]]:
             continue
         collective = _COLLECTIVE.search(line)
         if collective:
-            found[here][collective[2], size_of(collective[1], halved=bool(collective[3]))] += 1
+            # These two list their operands before their results; an all-reduce that starts does not.
+            halved = bool(collective[3]) and collective[2] in ("all-gather", "collective-permute")
+            found[here][collective[2], size_of(collective[1], halved)] += 1
             continue  # what it applies is one addition
-        trips = _TRIPS.search(line)
+        limits[here] += map(int, _LIMIT.findall(line))
+        trips, condition = _TRIPS.search(line), _CONDITION.search(line)
         for name in _CALLED.findall(line):
-            calls[here].append((name, int(trips[1]) if trips else 1))
+            calls[here].append((name, int(trips[1]) if trips else condition and condition[1]))
 
     totals: dict[str, tuple[int, int]] = {}
 
@@ -183,6 +190,9 @@ def collectives(text: str) -> dict[str, tuple[int, int]]:
             number, total = totals.get(kind, (0, 0))
             totals[kind] = number + times * count, total + times * count * size
         for name, trips in calls[computation]:
+            if not isinstance(trips, int):
+                compared = limits[trips] if trips else []
+                trips = compared[0] if len(compared) == 1 else 1
             add(name, times * trips)
 
     add(entry, 1)
