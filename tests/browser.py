@@ -56,17 +56,19 @@ def started(executable: str):
 
 
 class Page:
-    """One tab. `requests` holds the address of everything that it asked for since it was opened."""
+    """One tab. `requests` holds the address of everything that it asked for since it was opened, and `errors`
+    what its console complained of, violations of a page's policy among it."""
 
     def __init__(self, commands, answers):
         self._commands, self._answers = commands, answers
         self._number, self._session = 0, None
         self._rest = b""
         self.requests: list[str] = []
+        self.errors: list[str] = []
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Network"):
+        for domain in ("Page", "Runtime", "Network", "Log"):
             self._call(f"{domain}.enable")
 
     def open(self, address: str) -> None:
@@ -98,6 +100,15 @@ class Page:
         for kind in ("mousePressed", "mouseReleased"):
             self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def hover(self, selector: str, share: float = 0.5) -> None:
+        """Move the mouse to the middle of an element's height and this share of its width."""
+        x, y = self.evaluate(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView();"
+            "const r = e.getBoundingClientRect();"
+            f"return [r.x + {share} * r.width, r.y + r.height / 2]; }})()"
+        )
+        self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
     def type(self, text: str) -> None:
         """Type into whatever has the focus."""
         self._call("Input.insertText", text=text)
@@ -123,10 +134,19 @@ class Page:
             message["sessionId"] = self._session
         self._commands.write(json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != self._number:
-            if answer.get("method") == "Network.requestWillBeSent":
-                self.requests.append(answer["params"]["request"]["url"])
+            self._note(answer.get("method"), answer.get("params", {}))
         assert "error" not in answer, (method, answer)
         return answer["result"]
+
+    def _note(self, event: str | None, params: dict) -> None:
+        if event == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        elif event == "Runtime.exceptionThrown":
+            self.errors.append(json.dumps(params["exceptionDetails"]))
+        elif event == "Log.entryAdded" and params["entry"]["level"] in ("warning", "error"):
+            self.errors.append(params["entry"]["text"])
+        elif event == "Runtime.consoleAPICalled" and params["type"] in ("warning", "error", "assert"):
+            self.errors.append(json.dumps(params["args"]))
 
     def _next(self):
         while b"\0" not in self._rest:

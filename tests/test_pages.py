@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+from pages import chart
 from pages.document import document
-from pages.markup import Markup, element, escape, join
+from pages.markup import Markup, element, escape, join, picture
 
 HOSTILE = """</script><script>x()</script><img src=x onerror="x()"> ' " & \u202e \x00 \ud800"""
 
@@ -98,3 +99,73 @@ def test_data_cannot_close_the_style_or_the_script():
     for where in ("style", "script"):
         with pytest.raises(ValueError, match="closing tag"):
             document("title", **{where: "</script><script>"})
+
+
+def test_a_picture_is_inside_the_page_and_is_no_drawing_that_could_hold_a_script():
+    image = Reader(picture(b"\x89PNG", "image/png", HOSTILE, width=3))
+    assert image.tags == ["img"]
+    source, *rest = image.attributes
+    assert base64.b64decode(source[1].removeprefix("data:image/png;base64,")) == b"\x89PNG"
+    assert rest == [("alt", HOSTILE.replace("\ud800", "?")), ("width", "3")]
+    for media_type in ("image/svg+xml", "text/html", 'image/png" onload="x()'):
+        with pytest.raises(ValueError, match="is none of"):
+            picture(b"", media_type, "")
+
+
+def points_of(markup):
+    """(x, y, tooltip) of every point of a chart."""
+    found = re.findall(r'<circle cx="([^"]*)" cy="([^"]*)" r="2.2"><title>(.*?)</title>', markup)
+    return [(float(x), float(y), title) for x, y, title in found]
+
+
+def test_every_point_of_a_chart_says_its_value_and_higher_values_are_higher():
+    lines = [
+        chart.Line("a", [(10, 0.5), (20, 1500), (40, 2e-7)], 1, level=700),
+        chart.Line(HOSTILE, [(20, -3)], 2),
+    ]
+    drawn = chart.line_chart(HOSTILE, lines, HOSTILE)
+    assert "script" not in Reader(drawn).tags
+    points = points_of(drawn)
+    assert [title for *_, title in points] == [
+        "step 10: 0.5",
+        "step 20: 1,500",
+        "step 40: 2e-07",
+        "step 20: -3",
+    ]
+    (x10, y_half, _), (x20, y_most, _), (x40, y_0, _), (also_x20, y_least, _) = points
+    assert x20 == also_x20
+    assert (x40 - x20) == pytest.approx(2 * (x20 - x10), abs=0.2)
+    assert y_most < y_half <= y_0 < y_least
+    legend = re.findall(r"<output[^>]*>(.*?)</output>", drawn)
+    assert legend == ["2e-07", "-3"]
+
+
+def test_a_long_line_keeps_its_ends_and_extremes_and_says_what_is_not_drawn():
+    values = [(n, n % 7 + (100 if n == 4321 else 0) - (100 if n == 1234 else 0)) for n in range(10_000)]
+    kept = chart.thinned(values)
+    assert len(kept) <= chart.MOST
+    assert {values[0], values[-1], values[4321], values[1234]} <= set(kept)
+    assert kept == sorted(set(kept))
+    drawn = chart.line_chart("t", [chart.Line("a", values, 1)])
+    assert f"{10_000 - len(points_of(drawn)):,} points between the extremes are not drawn" in drawn
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (-3, 12345), (0.07, 0.0704), (5, 5), (0, 0), (-2, -2), (1e-9, 3e-9), (400, 400)]
+)
+def test_ticks_are_few_round_and_around_all_values(low, high):
+    found = chart.ticks(low, high, 4)
+    assert found[0] <= low <= high <= found[-1]
+    assert 2 <= len(found) <= 7
+    assert found == sorted(set(found))
+    assert all(len(re.sub(r"e.*|[-.0]", "", f"{tick:.12g}")) <= 4 for tick in found)
+
+
+def test_an_interval_lies_where_its_numbers_are():
+    drawn = chart.interval_bar(30, (20, 45), {"chance": 10, "constant": 60}, 60)
+    assert "30 [20, 45], chance 10, constant 60" in drawn
+    numbers = {name: float(value) for name, value in re.findall(r' (cx|x1|x2)="([^"]*)"', drawn)}
+    width = chart.BAR - 4
+    assert numbers["cx"] == pytest.approx(2 + width / 2, abs=0.1)
+    assert numbers["x1"] == pytest.approx(2 + width / 3, abs=0.1)
+    assert numbers["x2"] == pytest.approx(2 + width * 45 / 60, abs=0.1)
