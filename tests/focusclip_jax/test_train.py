@@ -108,6 +108,10 @@ def test_a_run_leaves_everything_that_a_table_of_results_needs(finished):
     assert "8 unseen" in printed
     pictures = [line.strip() for line in printed.split("Pictures:")[1].splitlines() if line.strip()]
     assert len(pictures) >= 6
+    page = (root / "report.html").read_text("utf-8")
+    assert f"Report: {root / 'report.html'}" in printed
+    assert all(text in page for text in (run["commit"], run["shards"], "figures_held_out", "<polyline"))
+    assert page.count("<img") == len(pictures) - 1, "the curves are drawn as lines instead"
     assert all(pathlib.Path(path).stat().st_size > 5000 for path in pictures)
 
 
