@@ -55,7 +55,8 @@ def sections(records: Sequence[Record]) -> list[tuple[str, str, list[Markup]]]:
     if len(records) == 1:  # different pictures side by side, where they have room
         contents = {name: [element("div", *c, class_="columns")] if c else [] for name, c in contents.items()}
     contents["answers"] += [folded(caption, columns(records, shown)) for caption, shown in confusions.items()]
-    return [(name, titles[name], content) for name, content in contents.items()]
+    hint = element("p", "Click a picture to enlarge it.", class_="faint small hint")
+    return [(name, titles[name], [hint, *content] if content else []) for name, content in contents.items()]
 
 
 def _shown(stem: str) -> tuple[str, str]:

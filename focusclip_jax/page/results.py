@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -15,6 +16,7 @@ from pages import chart
 from pages.markup import Markup, element, join
 
 TILES = 4  # results at the top of the page
+BREAK = Markup("<br>")
 
 
 def tiles(records: Sequence[Record]) -> Markup:
@@ -134,7 +136,7 @@ def _table_of_results(rows: Sequence[tuple[str, Result]], records: Sequence[Reco
     head = element(
         "tr",
         *(element("th", name, scope="col", class_="text") for name in texts),
-        *(element("th", join(name.split(" ", 1), Markup("<br>")), scope="col") for name in header[1:]),
+        *(element("th", join(re.split(r"(?<=:) | (?=\[)", name), BREAK), scope="col") for name in header[1:]),
     )
     return element(
         "div",
