@@ -18,7 +18,7 @@ COLOURS = 6  # classes line-1 … line-6 of the style, each with its dashes
 WIDTH, HEIGHT = 420, 210  # of a chart, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 38  # margins around the lines
 MOST = 160  # points of a line
-BAR = 160  # width of an interval's bar
+BAR = 120  # width of an interval's bar
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,8 +27,7 @@ STYLE = chart.STYLE + (pathlib.Path(__file__).parent / "page.css").read_text("ut
 def write(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
     """Write `report.html` into each workdir, and where there are several a page of all into the first one.
 
-    Returns the path of that page, or of the only one. Raises UserError for a folder that does not exist and
-    for a damaged file in it, which it names.
+    Returns the path of that page, or of the only one. Raises UserError as `record.read` does.
     """
     records = [read(workdir) for workdir in workdirs]
     for record in records:

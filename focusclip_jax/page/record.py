@@ -15,6 +15,8 @@ from focusclip_jax.errors import UserError
 from focusclip_jax.evaluation import frozen, report
 from focusclip_jax.evaluation.zero_shot import Result
 
+PARTS = ("config.json", "run.json", "metrics.jsonl", "evaluation")  # one of them makes a folder a workdir
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
@@ -41,9 +43,11 @@ class Record:
 
 
 def read(workdir: pathlib.Path) -> Record:
-    """Raises UserError as `write` does."""
+    """Raises UserError for a folder that is no workdir and for a damaged file, which it names."""
     if not workdir.is_dir():
         raise UserError(f"{workdir}: no such folder; expected the workdir of a run")
+    if not any((workdir / name).exists() for name in PARTS):
+        raise UserError(f"{workdir}: expected the workdir of a run, but it holds none of {', '.join(PARTS)}")
     config = workdir / "config.json"
     parameters = workdir / "parameters.txt"
     return Record(

@@ -230,10 +230,12 @@ def test_a_large_picture_is_made_smaller_and_a_small_one_stays_as_it_is(tmp_path
     assert len(content) < path.stat().st_size / 3
 
 
-def test_an_empty_folder_gets_a_page_that_says_what_is_not_there(tmp_path):
-    (tmp_path / "empty").mkdir()
-    reader = Reader(written(tmp_path / "empty")[1])
-    text = " ".join(reader.words)
+def test_a_run_that_has_only_begun_gets_a_page_that_says_what_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"expected the workdir of a run, but it holds none of config\.json"):
+        page.write([tmp_path])
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "run.json").write_text("{}")
+    text = " ".join(Reader(written(tmp_path)[1]).words)
     assert "has no results of an evaluation" in text
     assert "No config.json is here" in text
 
