@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import pathlib
 import runpy
 import statistics
@@ -22,18 +21,12 @@ import time
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
-from flax import nnx
-from jax.experimental import topologies
 
 from benchmarks import step
-from focusclip_jax import optimizer as optimizers
-from focusclip_jax import sharding, state
-from focusclip_jax.models.focusclip import FocusCLIP
-from focusclip_jax.step import make_train_step
+from focusclip_jax import dry_run, sharding, state
+from focusclip_jax.dry_run import GIB
 
 CONFIG = pathlib.Path(__file__).resolve().parents[1] / "configs" / "focusclip_b16.py"
-VOCABULARY = 30_522
 COMBINATIONS = list(itertools.product(("float32", "bfloat16"), (False, True)))
 
 
@@ -48,7 +41,7 @@ def main() -> None:
         time_steps()
         return
     if arguments.topology:
-        devices = topologies.get_topology_desc(arguments.topology, platform="tpu").devices
+        devices = dry_run.topology(arguments.topology)
     else:
         jax.config.update("jax_num_cpu_devices", 8)
         devices = jax.devices()
@@ -58,53 +51,27 @@ def main() -> None:
 def measure(devices: Sequence[jax.Device]) -> None:
     """Print the compiler's figures of each combination."""
     config = runpy.run_path(str(CONFIG))["get_config"]()
-    arch = state.architecture(config, VOCABULARY)
-    parameters = jax.eval_shape(lambda: nnx.split(FocusCLIP(arch, rngs=nnx.Rngs(0)), nnx.Param)[1])
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(parameters))
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, devices)
     print(
-        f"jax {jax.__version__}, {len(devices)} × {devices[0].device_kind}; {count:,} parameters, "
-        f"batch {config.batch_size}, {max(config.text.buckets)} tokens; GiB per device"
+        f"jax {jax.__version__}, {len(devices)} × {devices[0].device_kind}; batch {config.batch_size}, "
+        f"{max(config.text.buckets)} tokens; GiB per device"
     )
     print(f"{'dtype':9s} {'remat':6s} {'arguments':>9s} {'temporary':>10s} {'peak':>7s} {'compiled in':>12s}")
     for dtype, remat in COMBINATIONS:
         config.model.dtype, config.model.remat = dtype, remat
         print(f"{dtype:9s} {remat!s:6s}", end=" ")
-        begin = time.perf_counter()
         try:
-            figures = compile_step(config, devices)
+            arch = state.architecture(config, config.text.vocabulary)
+            figures = dry_run.compile_step(config, arch, mesh)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if dry_run.DOES_NOT_FIT not in str(error):
                 raise
-            print(f"does not fit: {str(error).splitlines()[0]}", flush=True)
+            print(f"does not fit: {dry_run.too_large(str(error))}", flush=True)
         else:
-            arguments, temporary, peak = (size / 2**30 for size in figures)
-            seconds = time.perf_counter() - begin
-            print(f"{arguments:9.2f} {temporary:10.2f} {peak:7.2f} {seconds:10.0f} s", flush=True)
-
-
-def compile_step(config, devices: Sequence[jax.Device]) -> tuple[int, int, int]:
-    """Bytes per device: the state and batch, temporary arrays, and the most at any time."""
-    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, devices)
-    arch = state.architecture(config, VOCABULARY)
-    optimizer = optimizers.make(config.optimizer, config.steps)
-    abstract = state.abstract(arch, optimizer, mesh)
-    update = make_train_step(state.graph_of(arch), optimizer, abstract, mesh, config)
-    figures = update.lower(abstract, batch_shapes(config)).compile().memory_analysis()
-    arguments, temporary = figures.argument_size_in_bytes, figures.temp_size_in_bytes
-    # Results live in donated arguments, but for what `alias` leaves over.
-    extra = figures.output_size_in_bytes - figures.alias_size_in_bytes
-    return arguments, temporary, max(figures.peak_memory_in_bytes, arguments + extra + temporary)
-
-
-def batch_shapes(config) -> dict[str, jax.ShapeDtypeStruct]:
-    rows, side, captions = config.batch_size, config.data.image_size, config.data.captions
-    return {
-        "image": jax.ShapeDtypeStruct((rows, side, side, 3), jnp.uint8),
-        "heatmap": jax.ShapeDtypeStruct((rows, side, side), jnp.float32),
-        "tokens": jax.ShapeDtypeStruct((rows, captions, max(config.text.buckets)), jnp.int32),
-        "lengths": jax.ShapeDtypeStruct((rows, captions), jnp.int32),
-        "image_id": jax.ShapeDtypeStruct((rows,), jnp.int32),
-    }
+            sizes = (
+                f"{figures.arguments / GIB:9.2f} {figures.temporary / GIB:10.2f} {figures.peak / GIB:7.2f}"
+            )
+            print(f"{sizes} {figures.seconds:10.0f} s", flush=True)
 
 
 def time_steps() -> None:

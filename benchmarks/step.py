@@ -134,8 +134,8 @@ def make_step(row: Row, folder: pathlib.Path):
     """A function that makes one update and returns the loss before it, and what there is to know about it."""
     import jax
 
+    from focusclip_jax import flops, sharding, state
     from focusclip_jax import optimizer as optimizers
-    from focusclip_jax import sharding, state
     from focusclip_jax.step import make_train_step, put
 
     config = configured(row)
@@ -163,7 +163,7 @@ def make_step(row: Row, folder: pathlib.Path):
 
     return step, {
         "parameters": sum(leaf.size for _, leaf in leaves),
-        "gflop": flop(arch, row) / 1e9,
+        "gflop": flops.of_step(arch, config, row.tokens).model / 1e9,
         "shapes": f"batch {row.batch}, two views of {config.data.image_size} px, {row.tokens} tokens",
     }
 
@@ -189,19 +189,6 @@ def random_batch(config, tokens: int, vocabulary: int) -> dict[str, np.ndarray]:
         "lengths": lengths,
         "image_id": np.arange(rows, dtype=np.int32),
     }
-
-
-def flop(arch, row: Row) -> float:
-    """Floating-point operations of a step's matrix products, backward twice the forward."""
-
-    def tower(shape, tokens):
-        width = shape.width
-        return 2 * tokens * shape.depth * (4 * width**2 + 2 * width * shape.mlp + 2 * tokens * width)
-
-    patches = (arch.image.image_size // arch.image.patch_size) ** 2
-    image = tower(arch.image.transformer, patches + (arch.image.pool == "class"))
-    image += 2 * patches * 3 * arch.image.patch_size**2 * arch.image.transformer.width
-    return 3 * row.batch * (2 * image + tower(arch.text.transformer, row.tokens))
 
 
 if __name__ == "__main__":
