@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from focusclip_jax.errors import UserError
+from focusclip_jax.evaluation.columns import WIDTH, aligned, filled, interval, percent, pipes
 from focusclip_jax.evaluation.published import HEADLINE, PUBLISHED
 from focusclip_jax.evaluation.statistics import wilson
 from focusclip_jax.evaluation.tasks import TASKS
@@ -22,7 +23,6 @@ FULL_HEADER = (
     *("task", "classes", "n", "k", "chance", "random", "constant", "accuracy [95 %]", "top-1", "balanced"),
     *("words", "paper: random", "paper: CLIP", "paper: FocusCLIP"),
 )
-WIDTH = 110
 LEGEND = (
     "All but n and k in %. Accuracy is top-k with Wilson's 95 % interval, or where k is mAP the mean average "
     "precision over the labels with a bootstrap interval over images; chance is k / classes (mAP: mean "
@@ -39,8 +39,8 @@ FULL_LEGEND = (
 
 def table(results: Sequence[Result]) -> str:
     """The results as aligned text of at most 110 columns, with what was read and what the columns mean."""
-    lines = _aligned([HEADER, *map(_cells, results)])
-    return "\n".join([*lines, "", *_filled([LEGEND]), "", *_filled(notes_on(results))])
+    lines = aligned([HEADER, *map(_cells, results)])
+    return "\n".join([*lines, "", *filled([LEGEND]), "", *filled(notes_on(results))])
 
 
 def markdown(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
@@ -50,7 +50,7 @@ def markdown(results: Sequence[Result], absent: Sequence[str] = ()) -> str:
     """
     parts = [
         ["# Zero-shot results"],
-        _pipes([FULL_HEADER, *map(full_cells, results)]),
+        pipes([FULL_HEADER, *map(full_cells, results)]),
         [FULL_LEGEND],
         [f"- {note}" for note in (*notes_on(results), *absent)],
         *(part for result in _whole(results).values() for part in _details(result)),
@@ -157,19 +157,17 @@ def compare(workdirs: Sequence[Path]) -> str:
     results = [latest(workdir) for workdir in workdirs]
 
     parts = [
-        _pipes(
-            [("run", "folder", "step", "commit", "devices"), *map(_about, labels, workdirs, runs, results)]
-        )
+        pipes([("run", "folder", "step", "commit", "devices"), *map(_about, labels, workdirs, runs, results)])
     ]
     settings = _differing(configs)
     if settings:
-        parts.append(_pipes([("setting", *labels), *settings]))
+        parts.append(pipes([("setting", *labels), *settings]))
     rows = ordered([(label, row) for label, of_run in zip(labels, results, strict=True) for row in of_run])
     if rows:
         parts.append(
-            _pipes([("run", *HEADER), *((label, question(row), *_cells(row)[1:]) for label, row in rows)])
+            pipes([("run", *HEADER), *((label, question(row), *_cells(row)[1:]) for label, row in rows)])
         )
-        parts.append(_filled([LEGEND]))
+        parts.append(filled([LEGEND]))
     notes = [
         f"{workdir} has no {name}."
         for workdir, *found in zip(workdirs, configs, runs, results, strict=True)
@@ -177,7 +175,7 @@ def compare(workdirs: Sequence[Path]) -> str:
         if not content
     ]
     notes += unlike(rows)
-    return "\n\n".join("\n".join(part) for part in [*parts, _filled(notes)] if part)
+    return "\n\n".join("\n".join(part) for part in [*parts, filled(notes)] if part)
 
 
 def ordered(rows: Sequence[tuple[str, Result]]) -> list[tuple[str, Result]]:
@@ -258,34 +256,26 @@ def _cells(result: Result) -> tuple[str, ...]:
         f"{len(result.classes)} {result.rows}",
         f"{result.n:,}",
         "mAP" if result.metric == MEAN_AVERAGE_PRECISION else str(result.k),
-        _percent(result.chance),
-        _percent(result.constant),
-        f"{_percent(result.accuracy)} {_interval(result.interval)}",
-        _percent(result.balanced_top1),
+        percent(result.chance),
+        percent(result.constant),
+        f"{percent(result.accuracy)} {interval(result.interval)}",
+        percent(result.balanced_top1),
         _whole_percent(result.heard_words),
-        f"{_percent(paper['clip'])}→{_percent(paper['focusclip'])}" if paper else "-",
+        f"{percent(paper['clip'])}→{percent(paper['focusclip'])}" if paper else "-",
     )
 
 
 def full_cells(result: Result) -> tuple[str, ...]:
     """The row below `FULL_HEADER`."""
     task, classes, n, k, chance, constant, accuracy, balanced, words, _ = _cells(result)
-    random, top1 = _percent(result.simulated_random), _percent(result.top1)
-    paper = (_percent(result.published.get(column), 2) for column in ("random", "clip", "focusclip"))
+    random, top1 = percent(result.simulated_random), percent(result.top1)
+    paper = (percent(result.published.get(column), 2) for column in ("random", "clip", "focusclip"))
     return (task, classes, n, k, chance, random, constant, accuracy, top1, balanced, words, *paper)
-
-
-def _percent(share: float | None, digits: int = 1) -> str:
-    return "-" if share is None else f"{100 * share:.{digits}f}"
 
 
 def _whole_percent(share: float | None) -> str:
     """Rounded down, so that 100 means all."""
     return "-" if share is None else str(math.floor(100 * share))
-
-
-def _interval(bounds: tuple[float, float]) -> str:
-    return f"[{', '.join(map(_percent, bounds))}]"
 
 
 def _whole(results: Sequence[Result]) -> dict[str, Result]:
@@ -340,7 +330,7 @@ def _commonest(result: Result) -> str:
     """A model that answers one class whatever it sees is told by this before anything else."""
     name = max(result.predictions, key=result.predictions.__getitem__)
     share = result.predictions[name] / max(1, sum(result.predictions.values()))
-    return f"Commonest answer: {name}, {_percent(share)} %."
+    return f"Commonest answer: {name}, {percent(share)} %."
 
 
 def _details(result: Result) -> Iterator[list[str]]:
@@ -358,14 +348,14 @@ def _details(result: Result) -> Iterator[list[str]]:
         (name, *scores(result, result.per_class.get(name, {"n": 0})), f"{result.predictions[name]:,}")
         for name in result.classes
     ]
-    yield _pipes([("class", *header, "answers"), *classes])
+    yield pipes([("class", *header, "answers"), *classes])
     groups = [
         (group, value, *scores(result, of_value))
         for group, values in result.per_group.items()
         for value, of_value in values.items()
     ]
     if groups:
-        yield _pipes([("group", "value", *header), *groups])
+        yield pipes([("group", "value", *header), *groups])
 
 
 def score_names(result: Result) -> tuple[str, ...]:
@@ -379,11 +369,11 @@ def scores(result: Result, of: Mapping[str, float | int]) -> tuple[str, ...]:
     """The cells of a class or group of a row: n and its scores, as `score_names` says."""
     n = int(of["n"])
     if result.metric == MEAN_AVERAGE_PRECISION:
-        return f"{n:,}", _percent(of.get("average_precision"))
+        return f"{n:,}", percent(of.get("average_precision"))
     if n == 0:
         return "0", *("-" for _ in score_names(result))
-    top_k = f"{_percent(of['topk'])} {_interval(wilson(round(of['topk'] * n), n))}"
-    return (f"{n:,}", top_k) if result.k == 1 else (f"{n:,}", top_k, _percent(of["top1"]))
+    top_k = f"{percent(of['topk'])} {interval(wilson(round(of['topk'] * n), n))}"
+    return (f"{n:,}", top_k) if result.k == 1 else (f"{n:,}", top_k, percent(of["top1"]))
 
 
 def _latex_row(cells: Sequence[str]) -> str:
@@ -400,26 +390,6 @@ LATEX = {
 
 def _latex_text(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in text)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns padded to their widest cell: the first two to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    pad = [str.ljust, str.ljust] + [str.rjust] * (len(widths) - 2)
-    return [
-        "  ".join(p(cell, w) for p, cell, w in zip(pad, row, widths, strict=True)).rstrip() for row in rows
-    ]
-
-
-def _filled(paragraphs: Sequence[str]) -> list[str]:
-    return [textwrap.fill(paragraph, WIDTH, break_long_words=False) for paragraph in paragraphs]
-
-
-def _pipes(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table, padded so that it also reads as text."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
-    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
 def read_object(path: Path) -> dict[str, Any]:
