@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -188,20 +189,24 @@ def stopping_at(deadline: float | None) -> Iterator[None]:
     if deadline is None:
         yield
         return
-    former = signal.signal(signal.SIGALRM, _ring)
-    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 1.0))
+    over = threading.Event()
+    clock = threading.Thread(target=_ring, args=(deadline, over), daemon=True)
+    clock.start()
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
+        over.set()
+        clock.join()
 
 
-def _ring(*_):
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # the loop does not listen yet
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
-    else:
-        signal.raise_signal(signal.SIGTERM)
+def _ring(deadline: float, over: threading.Event) -> None:
+    # A thread and not an alarm: SIGALRM is the loop's own, for a batch that does not come.
+    if over.wait(max(deadline - time.monotonic(), 1.0)):
+        return
+    while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # the loop does not listen yet
+        if over.wait(1.0):
+            return
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def tested(grid: Grid, cell: Cell, this: Run, current: TrainState) -> Result:

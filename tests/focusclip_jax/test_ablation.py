@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from focusclip_jax import train
 from focusclip_jax.ablation import attention, grid, measure, report, results, run, statistics
 from focusclip_jax.ablation.grid import Figures, Grid, Method
 from focusclip_jax.config import default
@@ -411,3 +412,19 @@ def test_a_grid_that_is_killed_goes_on_and_what_is_done_is_not_done_again(run_mo
     # Numbers 0 to 47 start with activity 11 in one set and 12 in the other: 30 pairs are of trained ones.
     assert len(found["right on both subjects/trained"]) == 30
     assert not found["right on both subjects/trained"].any()
+
+
+def test_a_budget_ends_the_training_though_every_batch_sets_an_alarm():
+    came = []
+    former = signal.signal(signal.SIGTERM, lambda *_: came.append(time.monotonic()))
+    try:
+        with run.stopping_at(time.monotonic()):
+            assert train.next_batch(iter([{}]), None) == {}
+            patience = time.monotonic() + 60  # a second is enough
+            while not came and time.monotonic() < patience:
+                time.sleep(0.05)
+        with run.stopping_at(time.monotonic() + 3600):
+            pass
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert len(came) == 1
