@@ -88,7 +88,10 @@ def default() -> ConfigDict:
                 # or "end", the end token (CLIP). causal: a token sees those before it only (CLIP).
                 "text": {**TOWER, "pool": "mean", "causal": False},
                 "focus_tower": "shared",
+                # α, the share of the background that the second view keeps: "sigmoid" holds it in (0, 1),
+                # "unbounded" is the 2023 code's. A rule ("^alpha", 0.0, 0.0) leaves it where it starts.
                 "alpha": "sigmoid",
+                "initial_alpha": 0.5,
                 # What the second view does with what the heatmap leaves out: "dim" it (the paper), "replace"
                 # it by pixel_mean, "blur" it, or "crop" to the rectangle where the heatmap is at least 0.5.
                 # "tokens" leaves the pixels alone and gives those patches less weight in the mean that
@@ -272,6 +275,9 @@ def check(config: ConfigDict, base: ConfigDict) -> None:
     scale = values["data.heatmap_scale"]
     if not 0 < scale < math.inf:
         raise UserError(f"--config.data.heatmap_scale={scale}: expected a factor above 0")
+    start = values["model.initial_alpha"]
+    if not 0 < start < 1:
+        raise UserError(f"--config.model.initial_alpha={start}: expected a number between 0 and 1")
     for name, needed in (("model.image.pool", "mean"), ("model.alpha", "sigmoid")):
         if values["model.focus_view"] == "tokens" and values[name] != needed:
             raise UserError(f"--config.{name}={values[name]}: model.focus_view=tokens needs {needed}")

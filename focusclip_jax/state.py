@@ -76,6 +76,7 @@ def architecture(config: ConfigDict, vocabulary: int) -> Architecture:
         embedding=model.embedding,
         focus_tower=model.focus_tower,
         alpha=model.alpha,
+        initial_alpha=model.initial_alpha,
         focus_view=model.focus_view,
         pixel_mean=model.pixel_mean,
         pixel_std=model.pixel_std,

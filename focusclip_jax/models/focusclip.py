@@ -20,7 +20,6 @@ from focusclip_jax.models.vit import ImageShape, ImageTower, patchify
 
 IMAGE, TEXT, FOCUS = "image", "text", "focus"
 
-INITIAL_ALPHA = 0.5
 # CLIP's, the 2023 code's (which never learns it) and SigLIP's.
 INITIAL_LOG_SCALE = {"infonce": math.log(1 / 0.07), "ntxent": math.log(1 / 0.5), "sigmoid": math.log(10)}
 
@@ -33,6 +32,7 @@ class Architecture:
     focus_tower: "shared" (the image tower encodes both views) or "separate".
     focus_view: "dim" (the paper), "replace", "blur", "crop" or "tokens", see `second_view`.
     alpha: "sigmoid" (α stays in (0, 1)) or "unbounded" (the 2023 code).
+    initial_alpha: where α starts: 0.5 in the paper.
     pixel_mean, pixel_std: of [0, 1] RGB; (0, 0, 0) and (1, 1, 1) leave pixels alone, as the 2023 code did.
     loss: "infonce", "ntxent" or "sigmoid"; decides the initial temperature.
     dtype: "float32" or "bfloat16" for activations; parameters and losses are float32.
@@ -43,6 +43,7 @@ class Architecture:
     embedding: int
     focus_tower: str = "shared"
     alpha: str = "sigmoid"
+    initial_alpha: float = 0.5
     focus_view: str = "dim"
     pixel_mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -59,8 +60,9 @@ class FocusCLIP(nnx.Module):
         if a.focus_tower == "separate":
             self.focus = ImageTower(a.image, embedding=a.embedding, rngs=rngs)
         self.text = TextTower(a.text, embedding=a.embedding, rngs=rngs)
-        # Both start at α = 0.5: sigmoid(0) or the value itself.
-        self.alpha_parameter = nnx.Param(jnp.float32(0.0 if a.alpha == "sigmoid" else INITIAL_ALPHA))
+        start = a.initial_alpha
+        raw = math.log(start / (1 - start)) if a.alpha == "sigmoid" else start
+        self.alpha_parameter = nnx.Param(jnp.float32(raw))
         self.log_scale = nnx.Param(jnp.float32(INITIAL_LOG_SCALE[a.loss]))
         self.logit_bias = nnx.Param(jnp.float32(-10.0 if a.loss == "sigmoid" else 0.0))
 

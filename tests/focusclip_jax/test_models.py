@@ -64,6 +64,11 @@ def test_both_kinds_of_alpha_start_at_one_half():
     assert model().alpha == model(alpha="unbounded").alpha == 0.5
 
 
+@pytest.mark.parametrize("kind", ["sigmoid", "unbounded"])
+def test_alpha_starts_where_the_config_says(kind):
+    np.testing.assert_allclose(model(alpha=kind, initial_alpha=0.1).alpha, 0.1, rtol=1e-6)
+
+
 @pytest.mark.parametrize("tower", ["shared", "separate"])
 def test_views_are_the_encoders_own_embeddings(batch, tower):
     m = model(focus_tower=tower)

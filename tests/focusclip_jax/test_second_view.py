@@ -152,6 +152,7 @@ def test_impossible_guidance_is_one_sentence(changes, sentence):
     ("changes", "sentence"),
     [
         ({"data.heatmap_scale": -1.0}, "heatmap_scale=-1.0: expected a factor above 0"),
+        ({"model.initial_alpha": 1.0}, "initial_alpha=1.0: expected a number between 0 and 1"),
         ({"model.focus_view": "tokens"}, "image.pool=class: model.focus_view=tokens needs mean"),
     ],
 )
