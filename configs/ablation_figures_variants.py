@@ -3,11 +3,11 @@
     ./launch.sh ablate --config=configs/ablation_figures_variants.py
 
 Hardware: 2 CPU cores, under 3 GB of memory. Time: 16 methods of 360 steps, about an hour a seed.
-For choosing by: people, styles and seeds are those of configs/ablation_figures.py, not of the confirmation. What
-it says, and the choice, stand in docs/focus.md.
+For choosing by: people, styles and seeds are those of configs/ablation_figures.py, not of the confirmation.
+What it says, and the choice, stand in docs/focus.md.
 
-α hardly moves in so few steps: its gradient passes through a sigmoid, and the learning rate is the other
-parameters'. So most variants start with a background that is nearly gone, which shows what each can do at best.
+α hardly moves in so few steps: its gradient passes through a sigmoid, and the learning rate is that of all
+parameters. So most variants start with a background that is nearly gone: what each can do at best.
 """
 
 import dataclasses
