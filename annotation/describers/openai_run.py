@@ -266,11 +266,13 @@ class _Run:
     async def _until_described(self, record: ImageRecord, input_: str) -> None:
         unknown = tries = 0
         try:
-            while not self.stop:
+            while True:
                 key = journal.attempt_key(self._settings.describer(), input_)
                 ledger = self._journal.ledger
                 if key in ledger.done:
                     self._notes["captions accepted"] += 1
+                    return
+                if self.stop:
                     return
                 if ledger.refusals[key] + unknown >= self._options.attempts:
                     self._notes[f"images given up after {self._options.attempts} answers (--attempts)"] += 1

@@ -464,6 +464,7 @@ def test_ctrl_c_waits_for_the_answers_that_are_out(tmp_path, images):
         charged, answered, unknown = accounts(tmp_path, server)
     assert charged == answered
     assert not unknown
+    assert f"{len(rows(tmp_path, 'ok'))} captions accepted" in said
 
 
 def test_a_full_disk_is_one_sentence_and_loses_no_answer(tmp_path, images):
