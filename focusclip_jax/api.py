@@ -31,7 +31,7 @@ class Model:
     turned upright as their EXIF orientation says, so that a phone's photo is seen as its viewer shows it;
     evaluation on data sets does not do that, as the 2023 code did not.
 
-    image_size: side of the square that an image becomes, pixels. embedding: D.
+    image_size: side of the square that an image becomes, pixels. embedding: D. encoder: the two towers.
     """
 
     def __init__(self, name: str, encoder: Encoder):
@@ -39,10 +39,10 @@ class Model:
         self.image_size = encoder.image_size
         self.embedding = encoder.embedding
         self._name = name
-        self._encoder = encoder
+        self.encoder = encoder
 
     def __repr__(self) -> str:
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(self._encoder.params))
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.encoder.params))
         return (
             f"Model({self._name}: {parameters:,} parameters, images {self.image_size} × {self.image_size}, "
             f"embeddings of {self.embedding})"
@@ -57,13 +57,13 @@ class Model:
         if not images:
             raise UserError("no image was given; expected one or a list of at least one")
         return zero_shot.image_embeddings(
-            self._encoder, lambda i: _pixels(images[i], i), len(images), BATCH_SIZE
+            self.encoder, lambda i: pixels(images[i], f"image {i}"), len(images), BATCH_SIZE
         )
 
     def encode_text(self, texts: str | Iterable[str]) -> np.ndarray:
         """One text or B of them → float32 (B, D), rows of length 1. What is too long for the model is cut."""
         texts = _texts([texts] if isinstance(texts, str) else texts, "text")
-        return zero_shot.text_embeddings(self._encoder, texts, BATCH_SIZE)
+        return zero_shot.text_embeddings(self.encoder, texts, BATCH_SIZE)
 
     def classify(
         self, images: Image | Iterable[Image], labels: Sequence[str], prompt: str = "a photo of a person {}"
@@ -82,7 +82,7 @@ class Model:
         if "{}" not in prompt:
             raise UserError(f"prompt {prompt!r} has no {{}} where the label goes")
         texts = self.encode_text([prompt.replace("{}", label) for label in labels])
-        probabilities = _softmax(self._encoder.scale * self.encode_image(images) @ texts.T)
+        probabilities = _softmax(self.encoder.scale * self.encode_image(images) @ texts.T)
         order = np.argsort(-probabilities, axis=1, kind="stable")
         return [
             [(labels[k], float(row[k])) for k in ranked]
@@ -111,15 +111,19 @@ def load(source: str | os.PathLike, step: int | None = None) -> Model:
     return Model(os.fspath(source), encoder)
 
 
-def _pixels(image: Image, place: int) -> np.ndarray:
+def pixels(image: Image, where: str = "image") -> np.ndarray:
+    """One image of any kind that `Model` takes → uint8 (H, W, 3) RGB, upright. Raises UserError.
+
+    where: what a message calls an image that is no file.
+    """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(
-                f"image {place}: an array {image.dtype} {image.shape}, expected uint8 (height, width, 3) RGB"
+                f"{where}: an array {image.dtype} {image.shape}, expected uint8 (height, width, 3) RGB"
             )
         return image
     if not isinstance(image, Image):
-        raise UserError(f"image {place}: {type(image).__name__}, expected a path, a PIL image or an array")
+        raise UserError(f"{where}: {type(image).__name__}, expected a path, a PIL image or an array")
     return load_rgb(image, upright=True)
 
 

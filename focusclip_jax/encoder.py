@@ -24,7 +24,7 @@ class Encoder:
     them call it with the same images or texts, and all get the same embeddings.
 
     image_size: side of the images it takes, pixels. embedding: D. scale: what cosines were multiplied by in
-    the loss, 1 / temperature.
+    the loss, 1 / temperature. graph, params: the model, for `nnx.merge`. fit: see `images.model_input`.
     """
 
     def __init__(
@@ -39,20 +39,20 @@ class Encoder:
         """fit, interpolation: how a whole image becomes square, see `images.model_input`."""
         self.image_size = architecture.image.image_size
         self.embedding = architecture.embedding
-        self.params = params
+        self.graph, self.params = graph, params
         self.scale = float(np.exp(np.clip(params["log_scale"], 0.0, MAX_LOG_SCALE)))
         self._context = architecture.text.context
         # A mean that counts the padding needs the padding of training, which is then always the context.
         self._shortest = self._context if architecture.text.pool == "mean_padded" else 16
         self._tokenizer = tokenizer
-        self._fit, self._interpolation = fit, interpolation
+        self.fit, self._interpolation = fit, interpolation
         self._mesh = _mesh_of(params)
         self._images, self._texts = _compiled(graph, self._mesh)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) RGB of any size → uint8 (S, S, 3), what `encode_images` takes B of."""
         size = self.image_size, self.image_size
-        return images.model_input(image, size, self._fit, self._interpolation)
+        return images.model_input(image, size, self.fit, self._interpolation)
 
     def encode_images(self, images: np.ndarray) -> np.ndarray:
         """uint8 (B, H, W, 3) RGB → float32 (B, D), L2-normalised. Each new B compiles once."""
