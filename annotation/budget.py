@@ -30,7 +30,12 @@ def estimate_tokens(text: str) -> int:
 
 def cost(price: Price | None, prompt_tokens: float, completion_tokens: float) -> float | None:
     """USD; None where the price is not known."""
-    return price and (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6
+    return priced(price, prompt_tokens, completion_tokens) if price else None
+
+
+def priced(price: Price, prompt_tokens: float, completion_tokens: float) -> float:
+    """USD."""
+    return (prompt_tokens * price[0] + completion_tokens * price[1]) / 1e6
 
 
 def most_tokens(text: str) -> int:

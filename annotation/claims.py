@@ -272,7 +272,7 @@ class _SentenceReader:
         for n, item in enumerate(self._items):
             if n == skip:
                 continue
-            kind = item.lastgroup
+            kind = item.lastgroup or ""  # every alternative of the pattern is a group
             if kind == "person":
                 self.person = self._whose_turn(item) if item["place"] else _which_person(item)
                 self._subjects = []
@@ -281,7 +281,7 @@ class _SentenceReader:
             elif kind == "mention":
                 self._mention(n)
             else:
-                self._predicate(n)
+                self._predicate(n, kind)
         return self._claims
 
     def _whose_turn(self, item: re.Match[str]) -> Person | None:
@@ -325,9 +325,8 @@ class _SentenceReader:
         if part and item["adjective"]:
             self._state(part, _ADJECTIVES[item["adjective"]], item)
 
-    def _predicate(self, n: int) -> None:
+    def _predicate(self, n: int, kind: str) -> None:
         item = self._items[n]
-        kind = item.lastgroup
         if kind in ("raised", "lowered") and _NOT_HIGH.match(self.sentence, item.end()):
             return
         follows = self._items[n + 1] if n + 1 < len(self._items) else None

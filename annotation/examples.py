@@ -66,11 +66,11 @@ def stored_jpeg(
         return data, stored, original, turned
     # A JPEG can be decoded at a fraction of its size, for a third of the time; `box` is the photograph in it.
     draft = image.draft(image.mode, stored) if stored != original else None
-    image = image.convert("RGB")
+    pixels = image.convert("RGB")
     if stored != original:
-        image = image.resize(stored, Image.Resampling.BICUBIC, box=draft[1] if draft else None)
+        pixels = pixels.resize(stored, Image.Resampling.BICUBIC, box=draft[1] if draft else None)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, subsampling="4:4:4")
+    pixels.save(buffer, "JPEG", quality=quality, subsampling="4:4:4")
     return buffer.getvalue(), stored, original, turned
 
 

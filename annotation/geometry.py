@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from annotation.schema import MISSING
 
-Point = tuple[float, float] | None
+Known = tuple[float, float]
+Point = Known | None
 
 # Segment (joint, joint): its true length in torso lengths, from MPII's people seen side-on.
 _PROPORTIONS = {
@@ -127,9 +128,9 @@ def torso_length(points: list[Point]) -> float:
     """Projection only shortens, so the longest segment tells the size; where several are known, the second
     longest forgives one limb that reaches towards the camera. 0 where no segment is known."""
     lengths = sorted(
-        math.dist(points[a], points[b]) / length
+        math.dist(start, end) / length
         for (a, b), length in _PROPORTIONS.items()
-        if points[a] and points[b]
+        if (start := points[a]) and (end := points[b])
     )
     return lengths[-2] if len(lengths) > 3 else lengths[-1] if lengths else 0.0
 
@@ -138,7 +139,7 @@ def _middle(a: Point, b: Point) -> Point:
     return ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) if a and b else None
 
 
-def _diagonal(known: list[Point]) -> float:
+def _diagonal(known: list[Known]) -> float:
     if not known:
         return 0.0
     xs, ys = zip(*known, strict=True)
@@ -152,7 +153,7 @@ def _tilt(low: Point, high: Point, shortest: float) -> float | None:
     return math.degrees(math.atan2(high[0] - low[0], low[1] - high[1]))
 
 
-def _angle(a: Point, b: Point, c: Point) -> float:
+def _angle(a: Known, b: Known, c: Known) -> float:
     """Degrees at b, 180 where a, b, c lie on a line."""
     ux, uy, vx, vy = a[0] - b[0], a[1] - b[1], c[0] - b[0], c[1] - b[1]
     return math.degrees(math.atan2(abs(ux * vy - uy * vx), ux * vx + uy * vy))
@@ -199,7 +200,7 @@ def _head(
     if torso_tilt is not None:
         turn = abs((tilt - torso_tilt + 180) % 360 - 180)
         line = "straight" if turn < 15 else "bent" if turn > 35 else ""
-    if hips and top[1] > hips[1] + 0.25 * unit:
+    if hips and top and top[1] > hips[1] + 0.25 * unit:
         return "low", "", line
     if abs(tilt) < 12:
         return "upright", "", line
@@ -216,7 +217,7 @@ def _view(points: list[Point], hips: Point, chest: Point, unit: float) -> str:
     up_x, up_y = chest[0] - hips[0], chest[1] - hips[1]
     length = math.hypot(up_x, up_y)
 
-    def across(a: Point, b: Point) -> float:
+    def across(a: Known, b: Known) -> float:
         """Extent from a to b across the spine, towards the right of someone looking along it."""
         return ((b[1] - a[1]) * up_x - (b[0] - a[0]) * up_y) / length
 
@@ -281,8 +282,9 @@ def _arm(
     is_full = math.hypot(dx, drop) > 0.7 * _ARM_LENGTH * unit
     if is_full and elbow and _angle(shoulder, elbow, wrist) > 155:
         direction = "level" if abs(drop) < 0.27 * abs(dx) else "down" if abs(dx) < 0.36 * drop else ""
-        if torso_tilt is not None:
-            turn = abs((_tilt(shoulder, wrist, 0) - torso_tilt + 180) % 360 - 180)
+        tilt = _tilt(shoulder, wrist, 0)
+        if tilt is not None and torso_tilt is not None:
+            turn = abs((tilt - torso_tilt + 180) % 360 - 180)
             along = "head" if turn < 35 else "hips" if turn > 155 else ""
     lift = "lowered" if drop > 0.3 * unit else "raised" if drop < -0.25 * unit else ""
     if torso_tilt is not None and abs(torso_tilt) > 120:
@@ -299,7 +301,7 @@ def _arm(
     )
 
 
-def _wrist(wrist: Point, shoulder: Point, hip: Point, neck: Point, top: Point, unit: float) -> str:
+def _wrist(wrist: Known, shoulder: Known, hip: Point, neck: Point, top: Point, unit: float) -> str:
     y = wrist[1]
     rise = shoulder[1] - y
     if rise > 0.25 * unit:
@@ -359,6 +361,7 @@ def _state(points: list[Point], hips: Point, tilt: float | None, unit: float) ->
     r_ankle, r_knee, r_hip, l_hip, l_knee, l_ankle = points[:6]
     if tilt is None or not (r_ankle and r_knee and r_hip and l_hip and l_knee and l_ankle and hips):
         return ""
+    legs = (r_ankle, r_knee, r_hip, l_hip, l_knee, l_ankle)
     lean = abs(tilt)
     knee_drops = ((r_knee[1] - r_hip[1]) / unit, (l_knee[1] - l_hip[1]) / unit)
     foot_drops = ((r_ankle[1] - r_knee[1]) / unit, (l_ankle[1] - l_knee[1]) / unit)
@@ -366,14 +369,15 @@ def _state(points: list[Point], hips: Point, tilt: float | None, unit: float) ->
     if lean > 130 and max(leg_drops) < -0.4:
         return "inverted"
     if lean < 25:
-        return _upright_state(points, knee_drops, foot_drops, leg_drops, unit)
+        return _upright_state(legs, knee_drops, foot_drops, leg_drops, unit)
     if 65 < lean < 115:
         side = 1 if tilt > 0 else -1
         if max(map(abs, leg_drops)) < 0.55 and all(
             (hip[0] - ankle[0]) * side > 0.9 * unit for hip, ankle in ((r_hip, r_ankle), (l_hip, l_ankle))
         ):
             return "horizontal"
-        if _hands_down(points, unit) and min(knee_drops) > 0.4 and max(map(abs, foot_drops)) < 0.35:
+        knees = (r_knee[1] + l_knee[1]) / 2
+        if _hands_down(points, knees, unit) and min(knee_drops) > 0.4 and max(map(abs, foot_drops)) < 0.35:
             return "hands and knees"
     if lean > 60 and min(leg_drops) > 1.0:
         return "bent over"
@@ -381,13 +385,13 @@ def _state(points: list[Point], hips: Point, tilt: float | None, unit: float) ->
 
 
 def _upright_state(
-    points: list[Point],
+    legs: tuple[Known, ...],
     knee_drops: tuple[float, float],
     foot_drops: tuple[float, float],
     leg_drops: tuple[float, float],
     unit: float,
 ) -> str:
-    r_ankle, r_knee, r_hip, l_hip, l_knee, l_ankle = points[:6]
+    r_ankle, r_knee, r_hip, l_hip, l_knee, l_ankle = legs
     angles = (_angle(r_hip, r_knee, r_ankle), _angle(l_hip, l_knee, l_ankle))
     if min(angles) > 155 and min(leg_drops) > 1.2 and abs(leg_drops[0] - leg_drops[1]) < 0.3:
         return "standing"
@@ -406,13 +410,12 @@ def _upright_state(
     return ""
 
 
-def _hands_down(points: list[Point], unit: float) -> bool:
-    """Both wrists well below the shoulders and about as low as the knees."""
+def _hands_down(points: list[Point], knees: float, unit: float) -> bool:
+    """Both wrists well below the shoulders and about as low as the knees, whose mean y is `knees`."""
     r_wrist, r_shoulder, l_shoulder, l_wrist = points[10], points[12], points[13], points[15]
     if not (r_wrist and r_shoulder and l_shoulder and l_wrist):
         return False
-    floor = (points[1][1] + points[4][1]) / 2
     return all(
-        wrist[1] - shoulder[1] > 0.5 * unit and abs(wrist[1] - floor) < 0.4 * unit
+        wrist[1] - shoulder[1] > 0.5 * unit and abs(wrist[1] - knees) < 0.4 * unit
         for wrist, shoulder in ((r_wrist, r_shoulder), (l_wrist, l_shoulder))
     )

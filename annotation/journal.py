@@ -174,7 +174,7 @@ class Ledger:
             self.unanswered[row["attempt"]] = row["reserved"]
             self.usage.setdefault(service, Usage()).reserve(row["reserved"], +1)
         elif status in (OK, REJECTED, FAILED):
-            if reserved := self.unanswered.pop(row.get("attempt"), None):
+            if reserved := self.unanswered.pop(row.get("attempt", ""), None):
                 self.usage[service].reserve(reserved, -1)
             self.counts[status] += 1
         if status == OK:

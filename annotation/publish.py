@@ -51,7 +51,8 @@ def export(
     formats: "released", "parquet" or both. say: receives what the user should know. Other splits of `out`
     stay as they are. Raises UserError where a file of this split is there already: nothing is overwritten.
     """
-    images, written_by = [], {}
+    images: list[Published] = []
+    written_by: dict[str, list[Any]] = {}
     for folder in parts.journals(directory):
         images += _read(folder, written_by)
     described = [image for image in images if image.captions]

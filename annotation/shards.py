@@ -42,6 +42,7 @@ from tqdm import tqdm
 
 from annotation import examples, files, journal, parts, records, schema, tfds_metadata
 from annotation.errors import UserError
+from annotation.records import Description
 
 IMAGES_PER_SHARD = 4096  # 100 to 200 MB at a short side of 256
 _FRAME = 16  # bytes of a record besides its payload: the length, and two checksums
@@ -75,7 +76,7 @@ class _Item:
     image_id: str
     records: Path
     offset: int
-    captions: tuple[records.Description, ...]
+    captions: tuple[Description, ...]
     digest: bytes
 
 
@@ -175,7 +176,8 @@ def _plan(directory: Path, out: Path, options: Options, say: Say) -> _Split:
     if not all(shards):
         raise UserError(f"--shards={count}: leaves a shard empty with {len(items)} images; ask for fewer")
     digest = hashlib.sha256(b"".join(item.digest for item in items))
-    digest.update(repr((schema.VERSION, dataclasses.replace(options, images=None))).encode())
+    where_they_lie = f"images={options.images!r}"
+    digest.update(repr((schema.VERSION, options)).replace(where_they_lie, "images=None").encode())
     return _Split(out, options, shards, digest.hexdigest())
 
 
@@ -320,8 +322,8 @@ def masked_crc(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _write_index(path: Path, lengths: list[int], size: int) -> None:
-    lengths = np.array(lengths, np.uint64)
+def _write_index(path: Path, payloads: list[int], size: int) -> None:
+    lengths = np.array(payloads, np.uint64)
     with open(path, "wb") as index:
         ends = np.cumsum(lengths + _FRAME)
         np.savez(
@@ -342,12 +344,12 @@ def _sync(file: io.BufferedWriter) -> int:
 
 def _finish(split: _Split, say: Say) -> None:
     """Put the shards, all written aside, in the place of the old split, and the manifest last."""
-    notes = [_staged(split, number) for number in range(len(split.shards))]
+    notes = [json.loads(_note(split, number).read_bytes()) for number in range(len(split.shards))]
     fingerprint = hashlib.sha256()
     for note in notes:
         fingerprint.update(np.array(note["lengths"], "<i8").tobytes())
         fingerprint.update(np.array(note["crcs"], "<u4").tobytes())
-    manifest = {
+    manifest: dict[str, Any] = {
         "dataset": split.options.dataset,
         "split": split.options.split,
         "examples": sum(map(len, split.shards)),
@@ -414,7 +416,8 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _manifests(out: Path) -> dict[Path, dict[str, Any]]:
-    return {path: _read_manifest(path) for path in sorted(out.glob("*.manifest.json"))}
+    paths = sorted(out.glob("*.manifest.json"))
+    return {path: manifest for path in paths if (manifest := _read_manifest(path))}
 
 
 def _refuse_other_dataset(out: Path, options: Options) -> None:

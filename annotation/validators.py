@@ -81,9 +81,9 @@ def without_label(text: str, category: str, activity: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _label_pattern(category: str, activity: str) -> re.Pattern[str] | None:
-    parts = {part.strip(" .;") for part in re.split(r"[,;()]", f"{category}, {activity}")}
+    said = {part.strip(" .;") for part in re.split(r"[,;()]", f"{category}, {activity}")}
     # A label of one short word ("man") would hide that word everywhere.
-    parts = sorted((p for p in parts if len(p) > 5 or p.isdecimal()), key=len, reverse=True)
+    parts = sorted((p for p in said if len(p) > 5 or p.isdecimal()), key=len, reverse=True)
     if not parts:
         return None
     # Data sets write "riding_a_bike" and "children_s games".

@@ -65,7 +65,7 @@ def judge(text: str, record: ImageRecord) -> Judged:
     """
     bodies = [_body(person) for person in record.people]
     said = claims.read(text)
-    turns = max((claim.person.number for claim in said if _how(claim) == "turn"), default=0)
+    turns = max((c.person.number for c in said if c.person and c.person.how == "turn"), default=0)
     if turns != len(bodies):  # it names places of some, or of one more than once: anybody's guess whose
         said = [claim._replace(person=None) if _how(claim) == "turn" else claim for claim in said]
     if len(bodies) < 2 or not any(_how(claim) in ("ordinal", "turn") for claim in said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 import tempfile
 import time
@@ -67,8 +68,11 @@ class Service:
 
         return self._id(self._again("upload of a file", send), "upload of a file")
 
-    def create(self, part: Part, look_first: bool) -> str:
-        """Make the batch of a part and return its id. Where it may exist already, it is looked for."""
+    def create(self, part: Part, file: str, look_first: bool) -> str:
+        """Make the batch of a part whose uploaded file has the id `file`, and return its own id.
+
+        Where it may exist already, it is looked for.
+        """
         what = "creation of a batch"
         look = look_first
 
@@ -79,7 +83,7 @@ class Service:
             look = True  # whatever went wrong, the service may have made it
             with self._sentences(what):
                 made = self._client.batches.with_raw_response.create(
-                    input_file_id=part.file,
+                    input_file_id=file,
                     endpoint=openai_batch.ENDPOINT,
                     completion_window="24h",
                     metadata={"part": part.name, "sha256": part.sha256},
@@ -117,12 +121,11 @@ class Service:
     def _find(self, part: Part) -> str | None:
         """The id of the part's batch, if the service has one. A batch is not older than its part."""
         oldest = datetime.datetime.fromisoformat(part.created).timestamp() - 24 * 3600  # clocks differ
-        after: dict[str, str] = {}
+        after: str | openai.Omit = openai.omit
         while True:
             what = "list of batches"
-            page = self._again(
-                what, lambda after=after: self._client.batches.with_raw_response.list(limit=100, **after)
-            )
+            listing = functools.partial(self._client.batches.with_raw_response.list, limit=100, after=after)
+            page = self._again(what, listing)
             data = page.get("data")
             batches = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
             for batch in batches:
@@ -135,7 +138,7 @@ class Service:
             made = batches[-1].get("created_at")
             if isinstance(made, int) and made < oldest:
                 return None
-            after = {"after": self._id(batches[-1], what)}
+            after = self._id(batches[-1], what)
 
     def _again(self, what: str, ask: Callable[[], Any]) -> dict[str, Any]:
         """The JSON that `ask` gets; for what may be repeated without harm."""

@@ -42,9 +42,9 @@ def clauses(pose: Pose) -> list[Clause]:
         clauses.append(Clause("state", 5, _STATE_CLAUSES[pose.state]))
 
     level = pose.torso in ("horizontal", "inverted")
-    left, right = pose.left_arm, pose.right_arm
-    clauses += _of_both("arms", "arm", _arm_words(left, level), _arm_words(right, level))
-    clauses += _of_both("arms", "hand", _hand_words(left), _hand_words(right))
+    left_arm, right_arm = pose.left_arm, pose.right_arm
+    clauses += _of_both("arms", "arm", _arm_words(left_arm, level), _arm_words(right_arm, level))
+    clauses += _of_both("arms", "hand", _hand_words(left_arm), _hand_words(right_arm))
     if pose.hands == "together":
         clauses.append(Clause("arms", 2, "the hands are close together"))
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from annotation import geometry
@@ -36,7 +36,7 @@ PEOPLE_DESCRIBED = 4
 SHORT_WORDS = 30
 SHORT_CLAUSES = 4
 
-Pick = Callable[[tuple[str, ...]], str]
+Pick = Callable[[Sequence[str]], str]
 
 
 def describe(record: ImageRecord, detail: str = "full") -> list[Description]:
@@ -110,7 +110,7 @@ def _short(record: ImageRecord, readings: list[_Reading], wording: int) -> str:
     first = "" if pose_only else opening.sentence(record, "short", wording)
     lead = "for the person shown largest, " if len(readings) > 1 else ""
     room = SHORT_WORDS - len(first.split()) - len(lead.split())
-    chosen = []
+    chosen: list[compact.Clause] = []
     for clause in sorted(clauses, key=lambda clause: -clause.telling):
         length = len(clause.text.split())
         if length <= room and len(chosen) < SHORT_CLAUSES:
@@ -188,7 +188,7 @@ def _full(record: ImageRecord, readings: list[_Reading], wording: int) -> str:
     # Phrases depend on nothing but the image and the wording, and on no particular Python version.
     draw = random.Random(zlib.crc32(f"{record.image_id}/{wording}".encode())).random
 
-    def pick(phrases: tuple[str, ...]) -> str:
+    def pick(phrases: Sequence[str]) -> str:
         return phrases[int(draw() * len(phrases))]
 
     sentences = [opening.sentence(record, "full", wording)]
@@ -251,7 +251,7 @@ def _traits(pose: Pose, has_activity: bool, pick: Pick) -> list[str]:
         traits.append(pick(("lowered arms", "two lowered arms")))
     if not traits:
         return []
-    forms = ("The pose is characterised by {}.", "The pose is marked by {}.", "The pose shows {}.")
+    forms = ["The pose is characterised by {}.", "The pose is marked by {}.", "The pose shows {}."]
     if has_activity:
         forms += ("As seen here, the activity goes with {}.", "The activity is characterised here by {}.")
     return [pick(forms).format(_and(traits))]

@@ -27,14 +27,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from annotation import budget, files, journal, records
 from annotation.describers import openai_chat
 from annotation.describers.openai_chat import Settings
 from annotation.errors import UserError
 
-ENDPOINT = "/v1/chat/completions"
+ENDPOINT: Final = "/v1/chat/completions"
 
 # Of one input file, says OpenAI. A megabyte is taken as a million bytes.
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
@@ -125,7 +125,7 @@ def _without_outcome(out: Path, names: set[str], keep: Callable[[dict[str, Any]]
     found: dict[str, _Kept] = {}
     for row in journal.read_rows(out) if names else ():
         if row["status"] != journal.INTENT:
-            found.pop(row.get("attempt"), None)
+            found.pop(row.get("attempt", ""), None)
         elif row["reserved"].get("batch") in names:
             found[row["attempt"]] = keep(row)
     return found
@@ -236,10 +236,11 @@ class OpenRequests:
         """Those of the part that wait, in the order of its file."""
         return [id_ for id_, (its, _) in self._places.items() if its is part and id_ in self._waiting]
 
-    def take(self, custom_id: str) -> tuple[journal.Attempt, records.ImageRecord] | None:
-        """A request that waits no more from now on; None where it did not."""
-        if custom_id not in self._waiting:
-            return None
+    def waits(self, custom_id: str) -> bool:
+        return custom_id in self._waiting
+
+    def take(self, custom_id: str) -> tuple[journal.Attempt, records.ImageRecord]:
+        """A request that waits, and no more from now on."""
         self._waiting.remove(custom_id)
         part, offset = self._places[custom_id]
         with open(_images(self._out, part), "rb") as kept:
@@ -285,11 +286,10 @@ def harvest(requests: OpenRequests, opened: journal.Journal, lines: Iterable[byt
         found.parts.add(part.name)
         completion = _completion(answer)
         found.delivered += completion is not None
-        taken = requests.take(answer["custom_id"])
-        if taken is None:
+        if not requests.waits(answer["custom_id"]):
             found.repeated += 1
             continue
-        attempt, record = taken
+        attempt, record = requests.take(answer["custom_id"])
         if completion is None:
             fields = _failure(part.settings, answer, opened.ledger)
         else:
@@ -346,11 +346,14 @@ def _failure(settings: Settings, answer: dict[str, Any], ledger: journal.Ledger)
     # OpenAI puts a refusal into the response's body and what went wrong before into `error`; vLLM puts
     # both into `error`, some versions one level deeper.
     body = response.get("body") if isinstance(response, dict) else None
-    said = [found.get("error") for found in (body, error) if isinstance(found, dict)] + [error, body]
-    said = next((one for one in said if isinstance(one, dict) and one.get("message")), {})
+    places = [found.get("error") for found in (body, error) if isinstance(found, dict)] + [error, body]
+    said: dict[str, Any] = next((one for one in places if isinstance(one, dict) and one.get("message")), {})
     what = f"HTTP {status}" if status else said.get("code") or "no answer"
     message = " ".join(str(said.get("message", "")).split())[:300]
-    fields = {"status": journal.FAILED, "error": f"{what}: {message}" if message else str(what)}
+    fields: dict[str, Any] = {
+        "status": journal.FAILED,
+        "error": f"{what}: {message}" if message else str(what),
+    }
     parameter = said.get("param")
     took = ledger.took.get((settings.base_url, settings.model), ())
     if isinstance(parameter, str) and parameter not in took and settings.without(parameter):

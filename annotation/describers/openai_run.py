@@ -177,7 +177,7 @@ class _Run:
         self._ever_answered = False
 
     async def describe(self, read: Callable[[], Iterable[ImageRecord]]) -> None:
-        self._answer_ctrl_c(asyncio.current_task())
+        self._answer_ctrl_c()
         self._journal.keep_spare(self._options.concurrency * _ROW_BYTES)
         # aiohttp counts what comes before connecting, as looking up the name, as waiting for the pool.
         connect = min(10.0, self._options.timeout)
@@ -202,11 +202,12 @@ class _Run:
                 for plan in (plan for plan in self._plans if plan.calls):
                     await self._describe_all(plan, read())
 
-    def _answer_ctrl_c(self, task: asyncio.Task) -> None:
+    def _answer_ctrl_c(self) -> None:
         """The first one lets the answers that are out come in; the second leaves them unknown."""
+        task = asyncio.current_task()
 
         def interrupt() -> None:
-            if self.stop:
+            if self.stop and task:
                 task.cancel()
             self._halt(KeyboardInterrupt())
             self._say(f"stopping: waiting for {self._in_flight} answers; Ctrl-C again leaves them unknown")
@@ -350,6 +351,7 @@ class _Run:
         """Whether --max-cost allows it, once those that are out have settled. If not, the run ends."""
         if self._options.max_cost is None:
             return not self.stop
+        assert cost is not None, "--max-cost is refused where the price is not known"
         async with self._settled:
             while not self.stop:
                 spent = budget.committed(self._journal.ledger, self._prices)
@@ -453,7 +455,9 @@ class _Run:
 
     def _changed(self, settings: Settings, parameter: str | None, why: str) -> Settings | None:
         """The settings without a parameter that the model refuses, where it can be done without."""
-        changed = settings.without(parameter) if isinstance(parameter, str) else None
+        if not isinstance(parameter, str):
+            return None
+        changed = settings.without(parameter)
         if changed and parameter in self._journal.ledger.took.get((settings.base_url, settings.model), ()):
             self._halt(
                 UserError(
@@ -521,7 +525,7 @@ def _refuse_socks(base_url: str) -> None:
     """The client uses the proxies of the environment; aiohttp would speak HTTP to this one."""
     url, proxies = urlsplit(base_url), urllib.request.getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all", "")
-    if proxy.startswith("socks") and not urllib.request.proxy_bypass(url.hostname):
+    if proxy.startswith("socks") and not urllib.request.proxy_bypass(url.hostname or ""):
         raise UserError(
             f"the environment names a SOCKS proxy for {url.netloc}, and only HTTP proxies can be used; set "
             f"{url.scheme.upper()}_PROXY to one, or NO_PROXY={url.hostname}"

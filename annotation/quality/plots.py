@@ -14,7 +14,7 @@ from annotation.quality.report import Groups, Measures
 
 _INK, _GRID = "#222222", "#dddddd"
 _CONFIRMED, _UNDECIDED, _CONTRADICTED, _BAR = "#3b7d4f", "#c9c9c9", "#b5403a", "#3f6fa3"
-_PLAIN = {
+_PLAIN: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

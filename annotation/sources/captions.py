@@ -112,7 +112,7 @@ def _same(row: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def _merged(orders: list[list[str]], notes: Notes) -> Iterator[str]:
     """All images, each list's in its order."""
-    sorter = graphlib.TopologicalSorter()
+    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
     for order in orders:
         for image in order:
             sorter.add(image)

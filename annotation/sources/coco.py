@@ -116,8 +116,12 @@ def _joint_set(path: Path, categories: list[dict[str, Any]], asked: Skeleton | N
             names = category["keypoints"]
             if asked is None:
                 return skeletons.named(names, f"{path}: 'categories'")
-            if asked.joint_count != len(names) or (known := skeletons.known(names)) not in (None, asked):
-                told = f"names {len(names)} joints" if asked.joint_count != len(names) else f"is {known.name}"
+            known, told = skeletons.known(names), ""
+            if asked.joint_count != len(names):
+                told = f"names {len(names)} joints"
+            elif known and known != asked:
+                told = f"is {known.name}"
+            if told:
                 raise UserError(f"{path}: --joints asks for {asked.name}, but the file {told}")
     return asked or COCO_17
 
@@ -175,7 +179,7 @@ def read_dict(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected an object {{image: 17 x [x, y]}}, found {type(data).__name__}")
     for name, value in data.items():
-        people = ()
+        people: tuple[records.Person, ...] = ()
         if value:
             points = numbers(value, (COCO_17.joint_count, 2), f"{path}: image {name}")
             missing = piled_up(points)

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from annotation import records, skeletons
 from annotation.errors import UserError
@@ -90,7 +90,8 @@ def read(
     format_ = FORMATS[name]
     if not path.is_file() and not (format_.folder and path.is_dir()):
         raise UserError(f"--source={name}:{path}: {path} is not a file{' or folder' * format_.folder}")
-    flags = {"joints": joints and skeletons.JOINT_SETS[joints], "confidence": confidence}
+    joint_set = skeletons.JOINT_SETS[joints] if joints else None
+    flags: dict[str, Any] = {"joints": joint_set, "confidence": confidence}
     given = {flag: value for flag, value in flags.items() if value is not None}
     for flag in given:
         if flag not in format_.takes:

@@ -216,7 +216,7 @@ def read_csv(path: Path, notes: Notes) -> Iterator[records.ImageRecord]:
                 where = f"{path}: line {rows.line_num}"
                 try:
                     joints = np.array([row[name] for name in positions], np.float64).reshape(-1, 2)
-                    finite = np.isfinite(joints).all()
+                    finite = bool(np.isfinite(joints).all())
                 except (TypeError, ValueError):
                     finite = False
                 if not finite:

@@ -159,8 +159,8 @@ def _expectation(plan) -> str:
     )
     if settings.price is None:
         return f"{text}; its price is not known, --price=IN,OUT tells the cost"
-    about = budget.dollars(budget.cost(settings.price, plan.prompt_tokens, answers))
-    at_most = budget.dollars(budget.cost(settings.price, plan.prompt_tokens, most))
+    about = budget.dollars(budget.priced(settings.price, plan.prompt_tokens, answers))
+    at_most = budget.dollars(budget.priced(settings.price, plan.prompt_tokens, most))
     return f"{text}, about {about}, {at_most} if every answer had {settings.max_tokens} tokens"
 
 
@@ -177,19 +177,20 @@ def _say_what_is_there(ledger: journal.Ledger, prices: dict[budget.Service, budg
             say(f"  without {tokens} tokens of {service[1]}, whose price is not known")
 
 
-def totals(ledger: journal.Ledger) -> Counter[str]:
-    total = Counter(ledger.counts)
-    total["unknown"] = len(ledger.unanswered)
-    for usage in ledger.usage.values():
-        total["prompt"] += usage.prompt_tokens
-        total["answer"] += usage.completion_tokens
-        total["cost"] += usage.cost
-        total["reserved"] += usage.reserved_cost
-    return total
+def totals(ledger: journal.Ledger) -> dict[str, float]:
+    usage = ledger.usage.values()
+    return {
+        **{status: ledger.counts[status] for status in (journal.OK, journal.REJECTED, journal.FAILED)},
+        "unknown": len(ledger.unanswered),
+        "prompt": sum(of_model.prompt_tokens for of_model in usage),
+        "answer": sum(of_model.completion_tokens for of_model in usage),
+        "cost": sum(of_model.cost for of_model in usage),
+        "reserved": sum(of_model.reserved_cost for of_model in usage),
+    }
 
 
-def summary(before: Counter[str], after: Counter[str]) -> str:
-    new = Counter({name: max(0, after[name] - before[name]) for name in after})
+def summary(before: dict[str, float], after: dict[str, float]) -> str:
+    new = {name: max(0, after[name] - before[name]) for name in after}
     return (
         f"{new['ok']} accepted, {new['rejected']} rejected, {new['failed']} failed, "
         f"{new['unknown']} unknown; {new['prompt']} prompt and {new['answer']} answer tokens; "

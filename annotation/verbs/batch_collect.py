@@ -112,8 +112,8 @@ def _take_over(out: Path, opened: journal.Journal, part: Part, batch: dict[str, 
             try:
                 service.download(batch[field], path)
                 paths.append(path)
-            except batch_service.Gone as error:
-                say(f"{part.name}: {error}: what it held is lost")
+            except batch_service.Gone as gone:
+                say(f"{part.name}: {gone}: what it held is lost")
     requests = openai_batch.OpenRequests(out, [part])
     found = _harvest(requests, opened, paths, part.requests)
     lost = max(found.unreadable, _counts(batch)["completed"] - found.delivered)

@@ -41,7 +41,8 @@ def submit(args: argparse.Namespace) -> None:
 def _at_batch_price(settings: Settings, args: argparse.Namespace) -> Settings:
     if args.price or settings.price is None:
         return settings
-    return dataclasses.replace(settings, price=tuple(price / 2 for price in settings.price))
+    prompt, answer = settings.price
+    return dataclasses.replace(settings, price=(prompt / 2, answer / 2))
 
 
 def _submit(
@@ -96,12 +97,12 @@ def _send(service, out: Path, part: Part) -> None:
     """Upload and create what has no id yet, and keep each id at once."""
     from annotation.describers import batch_service
 
-    may_exist = part.file is not None
+    file = part.file
     try:
-        if part.file is None:
-            part = dataclasses.replace(part, file=service.upload(openai_batch.path(out, part.name)))
-            openai_batch.note(out, part.name, file=part.file)
-        batch = service.create(part, look_first=may_exist)
+        if file is None:
+            file = service.upload(openai_batch.path(out, part.name))
+            openai_batch.note(out, part.name, file=file)
+        batch = service.create(part, file, look_first=part.file is not None)
     except batch_service.Gone as error:
         raise UserError(f"{error}; a server without a batch API is served by submit --files-only") from None
     openai_batch.note(out, part.name, batch=batch)

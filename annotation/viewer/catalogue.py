@@ -87,12 +87,13 @@ class Catalogue:
         """The images before and after `number` among those that match."""
         where, values = _conditions(filters)
         with connection(self.path) as database:
-            return tuple(
+            before, after = (
                 database.execute(
                     f"SELECT {end}(number) FROM images WHERE number {side} ? AND {where}", (number, *values)
                 ).fetchone()[0]
                 for end, side in (("max", "<"), ("min", ">"))
             )
+        return before, after
 
     def objected(self, numbers: Sequence[int]) -> list[int]:
         """How many accepted captions of each image the validators of today object to, as far as known."""
@@ -139,7 +140,7 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _choices(database: sqlite3.Connection, table: str, column: str) -> list[tuple[str, int]]:
+def _choices(database: sqlite3.Connection, table: str, column: str) -> list[tuple[str, int | None]]:
     """(value, images with it) of the MAX_CHOICES commonest, sorted; "" is no value and is left out."""
     rows = database.execute(
         f"SELECT {column}, count(DISTINCT number) AS images FROM {table} WHERE {column} != '' "

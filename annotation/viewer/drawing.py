@@ -51,7 +51,8 @@ def ellipses(person: Person) -> list[tuple[str, float, float, float, float]]:
             low, high = points.min(0), points.max(0)
             centre = np.floor((low + high) / 2)
             axes = np.maximum(np.floor((high - low) / 2), MIN_HALF_AXIS)
-            found.append((part, *map(float, centre), *map(float, axes)))
+            (x, y), (half_x, half_y) = centre.tolist(), axes.tolist()
+            found.append((part, x, y, half_x, half_y))
     return found
 
 
@@ -129,7 +130,7 @@ def _ellipse(ellipse: tuple[str, float, float, float, float]) -> Markup:
 def _skeleton(number: int, person: Person, unit: float) -> Markup:
     there = person.visibility != schema.MISSING
     bones = [_bone(person, a, b) for a, b in BONES if there[a] and there[b]]
-    joints = [_joint(number, person, j, unit) for j in np.flatnonzero(there)]
+    joints = [_joint(number, person, j, unit) for j in np.flatnonzero(there).tolist()]
     return element("g", *bones, *joints, class_="person")
 
 

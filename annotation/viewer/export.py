@@ -44,8 +44,8 @@ def export(source, out: Path, count: int) -> int:
         before = numbers[position - 1] if position else None
         after = numbers[position + 1] if position + 1 < count else None
         back = _LINKS.index(position // views.PER_PAGE)
-        page = views.record_page(image, _LINKS, before, after, back)
-        (partial / _LINKS.record(number)).write_text(page.html, "utf-8")
+        shown = views.record_page(image, _LINKS, before, after, back)
+        (partial / _LINKS.record(number)).write_text(shown.html, "utf-8")
     note = f"a sample of {count:,} of {len(source):,} images"
     for start in range(0, count, views.PER_PAGE):
         some, page = images[start : start + views.PER_PAGE], start // views.PER_PAGE

@@ -53,7 +53,8 @@ class _Journal:
     def __init__(self, folder: Path):
         self._records = folder / journal.RECORDS
         self._journal = folder / journal.JOURNAL
-        inputs, places = {}, []
+        inputs: dict[str, int] = {}
+        places: list[int] = []
         for place, line in _lines(self._records, "records"):
             where = f"{self._records}: line {len(places) + 1}"
             inputs[journal.input_hash(records.from_json(line, where))] = len(places)

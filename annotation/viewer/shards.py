@@ -68,7 +68,7 @@ class ShardFolder:
             raise UserError(f"{where}: damaged (checksum mismatch); copy or pack this shard again")
         try:
             features = tf_example_pb2.Example.FromString(payload).features.feature
-            return _entry(features, _NAME.fullmatch(path.name)["split"])
+            return _entry(features, _named(path)["split"])
         except (DecodeError, ValueError, IndexError) as error:
             raise UserError(f"{where}: not an example of schema {schema.VERSION} ({error})") from None
 
@@ -77,9 +77,16 @@ class ShardFolder:
         return io.BytesIO(entry.jpeg)
 
 
+def _named(path: Path) -> re.Match[str]:
+    """What a shard's name says."""
+    found = _NAME.fullmatch(path.name)
+    assert found, path
+    return found
+
+
 def _read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Where each record of a shard starts, and its payload's length in bytes."""
-    name = _NAME.fullmatch(path.name)
+    name = _named(path)
     index = path.with_name(
         schema.index_name(name["dataset"], name["split"], int(name["shard"]), int(name["shards"]))
     )

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from annotation import records, schema
@@ -415,11 +415,11 @@ def message_page(title: str, sentence: str) -> Document:
     )
 
 
-def _facts(rows) -> Markup | None:
-    """(label, text) pairs as a list of terms; None where there are none."""
+def _facts(rows: Iterable[tuple[str, str]]) -> Markup:
+    """(label, text) pairs as a list of terms; nothing where there are none."""
     rows = list(rows)
     if not rows:
-        return None
+        return Markup("")
     terms = [(element("dt", label), element("dd", value, dir="auto")) for label, value in rows]
     return element("dl", *(part for term in terms for part in term))
 

@@ -20,6 +20,8 @@ import numpy as np
 from annotation.sources.figures.body import Body
 from annotation.sources.figures.props import Prop, ball, chair, nothing
 
+Limb = tuple[float, float, float, float]
+
 LIMBS = ("left arm", "right arm", "left leg", "right leg")
 
 ARM_DOWN = (10, 0, 8, 40)
@@ -42,7 +44,16 @@ LEG_LUNGE_BACK = (28, -88, 62, -88)
 LEG_KNEE_UP = (96, 40, 20, -120)
 
 
-def _pose(left_arm, right_arm, left_leg, right_leg, bend=0, lean=0, pitch=0, roll=0) -> np.ndarray:
+def _pose(
+    left_arm: Limb,
+    right_arm: Limb,
+    left_leg: Limb,
+    right_leg: Limb,
+    bend: float = 0,
+    lean: float = 0,
+    pitch: float = 0,
+    roll: float = 0,
+) -> np.ndarray:
     """float64 (20,): 16 limb angles in the order of `LIMBS`, then four angles of the trunk.
 
     bend, lean: of the chest against the pelvis, forward and to the own right.
@@ -87,12 +98,14 @@ class Activity:
     prop: Callable[[Body], Prop] = nothing
 
 
-def _still(*args, **trunk) -> tuple[np.ndarray, np.ndarray]:
-    pose = _pose(*args, **trunk)
+def _still(
+    left_arm: Limb, right_arm: Limb, left_leg: Limb, right_leg: Limb, **trunk: float
+) -> tuple[np.ndarray, np.ndarray]:
+    pose = _pose(left_arm, right_arm, left_leg, right_leg, **trunk)
     return pose, pose
 
 
-def _arms(arm):
+def _arms(arm: Limb) -> tuple[Limb, Limb]:
     return arm, arm
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -162,6 +163,12 @@ class Capsule(NamedTuple):
     r1: float
 
 
+def stroke(start: Iterable[float], end: Iterable[float], start_radius: float, end_radius: float) -> Capsule:
+    """From point to point, each (x, y)."""
+    (x0, y0), (x1, y1) = start, end
+    return Capsule(x0, y0, x1, y1, start_radius, end_radius)
+
+
 class Part(NamedTuple):
     """Capsules, and perhaps a polygon between them, in one colour at one depth (larger is nearer)."""
 
@@ -219,7 +226,7 @@ def body_parts(
     girth = unit * style.width * build.stoutness
 
     def capsule(start, end, start_radius, end_radius):
-        return Capsule(*at[start], *at[end], start_radius * girth, end_radius * girth)
+        return stroke(at[start], at[end], start_radius * girth, end_radius * girth)
 
     skin, top, legs = outfit.skin, outfit.top, outfit.legs
     limbs = (
@@ -254,7 +261,8 @@ def body_parts(
 
 
 def _dimmed(color: Color, factor: float) -> Color:
-    return tuple(round(c * factor) for c in color)
+    red, green, blue = (round(c * factor) for c in color)
+    return red, green, blue
 
 
 def _skirt(at: list[list[float]], girth: float, depth: float, color: Color) -> Part:
@@ -264,9 +272,9 @@ def _skirt(at: list[list[float]], girth: float, depth: float, color: Color) -> P
     hem = [
         [0.35 * h + 0.65 * k for h, k in zip(*pair, strict=True)] for pair in zip(hips, knees, strict=True)
     ]
-    sides = [Capsule(*h, *k, 0.06 * girth, 0.07 * girth) for h, k in zip(hips, hem, strict=True)]
+    sides = [stroke(h, k, 0.06 * girth, 0.07 * girth) for h, k in zip(hips, hem, strict=True)]
     return Part(
-        depth, color, [*sides, Capsule(*hem[0], *hem[1], 0.06 * girth, 0.06 * girth)], [*hips, *hem[::-1]]
+        depth, color, [*sides, stroke(hem[0], hem[1], 0.06 * girth, 0.06 * girth)], [*hips, *hem[::-1]]
     )
 
 
@@ -280,18 +288,17 @@ def _head(body: b.Body, build: b.Build, outfit: Outfit, points: np.ndarray, unit
     side = np.array([-up[1], up[0]])
     faces_us = body.facing[2] > -0.35
 
-    parts = [Part(depth, outfit.hair, [Capsule(*centre, *centre, radius, radius)])]
+    parts = [Part(depth, outfit.hair, [stroke(centre, centre, radius, radius)])]
     if faces_us:
         face = centre + 0.45 * look
-        parts.append(Part(depth + 1e-4, outfit.skin, [Capsule(*face, *face, 0.72 * radius, 0.72 * radius)]))
+        parts.append(Part(depth + 1e-4, outfit.skin, [stroke(face, face, 0.72 * radius, 0.72 * radius)]))
     if outfit.hat:
         brim, peak = centre + 0.45 * up, centre + 1.25 * up
         shape = np.array([brim - 1.2 * side, brim + 1.2 * side, peak + 0.6 * side, peak - 0.6 * side])
         parts.append(Part(depth + 2e-4, outfit.legs, [], shape.tolist()))
     elif outfit.long_hair:
-        locks = Capsule(
-            *(centre - 0.5 * look), *(centre - 0.5 * look - 1.3 * up), 0.75 * radius, 0.6 * radius
-        )
+        back = centre - 0.5 * look
+        locks = stroke(back, back - 1.3 * up, 0.75 * radius, 0.6 * radius)
         parts.append(Part(depth - 1e-4 if faces_us else depth + 2e-4, outfit.hair, [locks]))
     return parts
 

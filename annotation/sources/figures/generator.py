@@ -260,7 +260,7 @@ def _things(prop: Prop, points: np.ndarray, unit: float) -> list[drawing.Part]:
     depths = (prop.starts[:, 2] + prop.ends[:, 2]) / 2
     radius = prop.radius * unit
     return [
-        drawing.Part(depth, prop.color, [drawing.Capsule(*start, *end, radius, radius)])
+        drawing.Part(depth, prop.color, [drawing.stroke(start, end, radius, radius)])
         for depth, start, end in zip(depths.tolist(), starts, ends, strict=True)
     ]
 
