@@ -67,7 +67,7 @@ class Benchmark:
         return cls(present, tuple(sentence for sentence in absences.values() if sentence))
 
     def run(
-        self, encoder: Encoder, training: TrainingText | None, step: int, batch_size: int
+        self, encoder: zero_shot.Encoder, training: TrainingText | None, step: int, batch_size: int
     ) -> Iterator[Outcome]:
         """Task by task, its similarities and rows of the results table."""
         for task, images in self.tasks:
@@ -131,8 +131,8 @@ def main(arguments: list[str]) -> None:
     if not (benchmark.tasks or beside.packed or beside.probed):
         raise UserError(f"{data_dir}: holds the data of no task; name another folder by --data-dir")
     training = training_text.read(workdir.training_text)
-    encoder, step = load_encoder(workdir, options.step)
-    encoder = embedding_cache.open_for(encoder, workdir, step)
+    model, step = load_encoder(workdir, options.step)
+    encoder = embedding_cache.open_for(model, workdir, step)
     suffix = "" if options.prompts == "paper" else f"-{options.prompts}"
     name = f"step-{step:06d}-{data_dir.absolute().name}{suffix}"
     name += f"-{'+'.join(names)}" if options.tasks else ""

@@ -11,7 +11,9 @@ batch may be compared in chunks of rows: see `_mean_over_rows`.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Mapping
 
 import jax
@@ -65,7 +67,8 @@ def total(
             values[term] = sigmoid(*pair, log_scale, bias, chunks=settings.chunks)
         else:
             values[term] = infonce(*pair, log_scale, chunks=settings.chunks)
-    return sum(weights[term] * value for term, value in values.items()), values
+    weighted = (weights[term] * value for term, value in values.items())
+    return functools.reduce(operator.add, weighted), values
 
 
 def infonce(x, y, x_ids, y_ids, log_scale, *, chunks: int = 1) -> jax.Array:

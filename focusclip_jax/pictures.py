@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from focusclip_jax import distributed, plots
@@ -72,7 +73,7 @@ def second_views(
     """The first images of a batch, what guides their second views, and these."""
     image = batch["image"][:SHOWN_IMAGES] / np.float32(255)
     heatmap = batch["heatmap"][:SHOWN_IMAGES]
-    seen = np.asarray(second_view(image, heatmap, alpha, architecture))
+    seen = np.asarray(second_view(jnp.asarray(image), jnp.asarray(heatmap), alpha, architecture))
     return plots.image_grid(path, {"image": image, "heatmap": heatmap, "second view": seen})
 
 

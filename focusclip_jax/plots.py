@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
+from matplotlib.rcsetup import cycler
+from matplotlib.typing import RcKeyType
 
 from annotation import schema
 from focusclip_jax.evaluation import statistics
@@ -39,7 +41,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW = (
 INK, FAINT = "#222222", "#B8B8B8"
 VIEW_STYLE = {"image": (BLUE, "o"), "focus": (RED, "s"), "text": (GREEN, "^")}  # colour, marker
 
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib, so pictures look the same everywhere
     "font.size": 9,
     "axes.titlesize": 10,
@@ -51,7 +53,7 @@ STYLE = {
     "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": mpl.cycler(color=[BLUE, RED, GREEN, PURPLE, ORANGE, SKY]),
+    "axes.prop_cycle": cycler(color=[BLUE, RED, GREEN, PURPLE, ORANGE, SKY]),
     "axes.grid": False,
     "grid.color": "#E4E4E4",
     "lines.linewidth": 1.6,
@@ -69,7 +71,7 @@ BONES = (
     *((10, 11), (11, 12), (12, 7), (7, 13), (13, 14), (14, 15)),
 )
 SIDE_COLOUR = {"own right": RED, "own left": SKY, "middle": YELLOW}
-JOINT = {"marker": "o", "markersize": 4.2, "markeredgecolor": "black", "markeredgewidth": 0.8}
+JOINT: dict[str, Any] = {"marker": "o", "markersize": 4.2, "markeredgecolor": "black", "markeredgewidth": 0.8}
 OUTLINE = [withStroke(linewidth=3.4, foreground="black")]  # legible on any background
 
 
@@ -126,7 +128,9 @@ def focus_figure(path: Path, views: Mapping[str, FocusView]) -> Path:
 
 
 @mpl.rc_context(STYLE)
-def image_grid(path: Path, rows: Mapping[str, Mapping[str, np.ndarray] | Sequence[np.ndarray]]) -> Path:
+def image_grid(
+    path: Path, rows: Mapping[str, Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray]
+) -> Path:
     """A row of images for each title, with titles of their own where the row is a mapping.
 
     An image is (H, W, 3), uint8 or in [0, 1]; one of (H, W) in [0, 1] is drawn as a heatmap.
@@ -152,7 +156,7 @@ def _draw_people(ax: Axes, joints: np.ndarray, visibility: np.ndarray) -> None:
         for a, b in BONES:
             if visible[a] and visible[b]:
                 ax.plot(*person[[a, b]].T, color=_side_colour(a, b), linewidth=2, path_effects=OUTLINE)
-        for joint in np.flatnonzero(visible):
+        for joint in np.flatnonzero(visible).tolist():
             colour = _side_colour(joint, joint) if visible[joint] == schema.LABELLED else "white"
             ax.plot(*person[joint], color=colour, **JOINT)
 
@@ -246,8 +250,8 @@ def embedding_pca(path: Path, views: Mapping[str, np.ndarray], title: str = "") 
     ax.add_collection(LineCollection(list(points_2d), colors=FAINT, linewidths=0.6, zorder=1))
     for i, name in enumerate(views):
         colour, marker = VIEW_STYLE[name]
-        style = {"s": 20, "color": colour, "marker": marker, "edgecolors": "white", "linewidths": 0.4}
-        ax.scatter(*points_2d[:, i].T, label=name, **style)
+        x, y = points_2d[:, i].T
+        ax.scatter(x, y, s=20, color=colour, marker=marker, label=name, edgecolors="white", linewidths=0.4)
     ax.set_xlabel(f"first principal axis ({100 * share[0]:.0f} % of the variance)")
     ax.set_ylabel(f"second principal axis ({100 * share[1]:.0f} %)")
     ax.set_title(f"{title}{', ' if title else ''}{len(points)} images; lines join one image's views")
@@ -277,11 +281,12 @@ def confusion(path: Path, result: Result) -> Path:
     else:
         ax.set(xlabel="top prediction, number of the class from 0", ylabel="true class")
     if k <= 20:  # more would not be legible
-        style = {"ha": "center", "va": "center", "fontsize": 7}
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
         for i, j in np.argwhere(percent >= 0.5):
             colour = "white" if percent[i, j] > 0.6 * darkest else INK
             ax.text(j, i, f"{percent[i, j]:.0f}", color=colour, **style)
     ax.spines[:].set_visible(False)
+    assert result.balanced_top1 is not None, "images with several labels have no confusion"
     shares = f"top-1 {100 * result.top1:.1f} %, balanced {100 * result.balanced_top1:.1f} %"
     ax.set_title(
         f"{result.task} ({result.rows} classes), step {result.step:,}: {result.n:,} images\n"
@@ -328,7 +333,8 @@ def predictions(path: Path, task: Task, images: EvaluationSet, similarities: np.
     top = statistics.ranked(similarities)[:, 0]
     right = np.array([task.classes[c] in of_image for c, of_image in zip(top, labels, strict=True)])
     figure = Figure(figsize=(10.5, 9.6))
-    for part, good, of_part in zip(figure.subfigures(2, 1), (True, False), (right, ~right), strict=True):
+    halves = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    for part, good, of_part in zip(halves, (True, False), (right, ~right), strict=True):
         colour = BLUE if good else RED
         title = f"{task.name}, top prediction {'right' if good else 'wrong'}: {100 * of_part.mean():.1f} %"
         part.suptitle(f"{title} of {len(labels):,} images", x=0.01, ha="left", color=colour, fontsize=11)

@@ -141,7 +141,7 @@ def settle_training_text(workdir: Workdir, shards: Shards) -> training_text.Trai
     names = tasks.class_names()
     if workdir.training_text.exists():
         known = training_text.read(workdir.training_text)
-        if known.answers(names):
+        if known and known.answers(names):
             return known
     examples = (shards.read(i) for i in range(len(shards)))
     text = training_text.collect((t for e in examples for t in (e.activity, *e.captions)), names)

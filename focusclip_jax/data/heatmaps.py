@@ -8,6 +8,8 @@ output size, and the smoothing of the resize is a slightly wider, lower Gaussian
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from annotation import schema
@@ -107,7 +109,7 @@ def _filled(centres: np.ndarray, half_axes: np.ndarray, view: View, size: tuple[
     return heatmap[:, ::-1] if view.mirrored else heatmap
 
 
-def gaussian(centre: np.ndarray, half_axes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def gaussian(centre: Iterable[float], half_axes: Iterable[float], size: tuple[int, int]) -> np.ndarray:
     """One Gaussian, float32 (H, W).
 
     centre, half_axes: (2,), x then y, as shares of the sides. size: (H, W).

@@ -10,6 +10,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -184,10 +185,10 @@ def _openai_clip(merges_file: str) -> tokenizers.Tokenizer:
 
 def _merges(file: str) -> list[tuple[str, str]]:
     lines = file.split("\n")[1:]  # the first line is a version
-    merges = [tuple(line.split()) for line in lines if line]
+    merges = [line.split() for line in lines if line]
     if any(len(pair) != 2 for pair in merges):
         raise ValueError("expected merges of two parts each")
-    return merges
+    return [(first, second) for first, second in merges]
 
 
 def _clip(merges: list[tuple[str, str]], ids: dict[str, int]) -> tokenizers.Tokenizer:
@@ -312,7 +313,7 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: not a token cache ({error}); delete it to have it rebuilt") from None
 
 
-def _save(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+def _save(path: pathlib.Path, arrays: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         np.savez(temporary, **arrays)

@@ -124,9 +124,10 @@ class CachingEncoder:
         return np.stack([self._known[key] for key in keys])
 
     def _write(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
-        joined = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)
+        content = b"".join(keys)
+        joined = np.frombuffer(content, np.uint8).reshape(len(keys), -1)
         # Named by its content: whoever else encodes the same batch writes the same file.
-        path = self._model / f"{hashlib.sha256(joined).hexdigest()[:24]}.npz"
+        path = self._model / f"{hashlib.sha256(content).hexdigest()[:24]}.npz"
         with replacing(path) as temporary:
             np.savez(temporary, keys=joined, embeddings=rows, crc32c=_checksum(joined, rows))
         trim(self._folder, self._max_bytes)

@@ -65,7 +65,9 @@ class Frozen:
     @classmethod
     def open(cls, names: Sequence[str], data_dir: Path) -> Frozen:
         """names: of `TASKS`, any number of them. Folders of shards are looked for directly in `data_dir`."""
-        packed, probed, absent = (), (), []
+        packed: tuple[tuple[Path, str], ...] = ()
+        probed: tuple[str, ...] = ()
+        absent: list[str] = []
         which = tuple(name for name in PROBES if name in names)
         if RETRIEVAL in names:
             packed = tuple(_packed(data_dir))
@@ -143,10 +145,14 @@ def latest(workdir: Path) -> list[Result]:
     for path in sorted((workdir / "evaluation" / FOLDER).glob("*.json")):
         try:
             content = json.loads(path.read_text("utf-8"))
-            results = [*map(_retrieved, content["retrieval"]), *map(_probed, content["probes"])]
+            results: list[Result] = [
+                *map(_retrieved, content["retrieval"]),
+                *map(_probed, content["probes"]),
+            ]
         except (ValueError, TypeError, KeyError, AttributeError):
             raise UserError(f"{path}: not a result of retrieval or probes of this version") from None
         for result in results:
+            row: tuple[str, ...]
             if isinstance(result, retrieval.Result):
                 row = (RETRIEVAL, result.data, result.split, result.direction)
             else:

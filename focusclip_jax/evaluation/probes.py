@@ -108,7 +108,7 @@ def evaluate(
     """
     root, classes = data_dir / TASKS[name].dataset, TASKS[name].classes
     parts = {"train": PARTS[name].train(root), "test": PARTS[name].test(root)}
-    number = {label: c for c, label in enumerate(classes)}
+    number: dict[str | tuple[str, ...], int] = {label: c for c, label in enumerate(classes)}
     labels = {part: np.array([number[label] for label in of.labels]) for part, of in parts.items()}
     if len(set(labels["train"])) < 2:
         raise UserError(f"{root}: the training part of {name} shows {parts['train'].labels[0]} only")

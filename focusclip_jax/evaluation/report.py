@@ -132,7 +132,7 @@ def read_json(path: Path) -> list[Result]:
 
 def latest(workdir: Path) -> list[Result]:
     """Each row of a run at its last evaluated step, from all of `workdir/evaluation/*.json`."""
-    rows = {}
+    rows: dict[tuple[str, ...], Result] = {}
     for path in sorted((workdir / "evaluation").glob("*.json")):
         for result in read_json(path):
             row = row_key(result)
@@ -204,8 +204,8 @@ def unlike(rows: Sequence[tuple[str, Result]]) -> list[str]:
         for name, value in asked.items():
             questions.setdefault(row_key(row), {}).setdefault(name, []).append(value)
     sentences = []
-    for (task, part, _), asked in questions.items():
-        different = [name for name, values in asked.items() if any(value != values[0] for value in values)]
+    for (task, part, _), of_runs in questions.items():
+        different = [name for name, values in of_runs.items() if any(value != values[0] for value in values)]
         if different:
             sentences.append(
                 f"{task} ({part}): the runs differ in {', '.join(different)}, so do not compare them."
@@ -321,7 +321,9 @@ def _headline_note(accuracy: Mapping[str, float]) -> str:
     }
     parts = []
     for name, of in columns.items():
-        kinds = ", ".join(f"{kind} {value:.2f}" for kind, value in averages(of).items())
+        of_kinds = averages(of)
+        assert of_kinds, f"{name} has all tasks of the headline"
+        kinds = ", ".join(f"{kind} {value:.2f}" for kind, value in of_kinds.items())
         parts.append(f"{name} {headline(of):.2f} ({kinds})")
     return f"Headline macro-average over {', '.join(HEADLINE)}, %: {'; '.join(parts)}."
 

@@ -76,7 +76,10 @@ def load(path: Path, split: str) -> Gallery:
     Raises UserError where there is no such split, no example has a caption, or a record is damaged.
     """
     shards = Shards.open(path, split)
-    kept, number, pairs, written = [], {}, set(), 0
+    kept: list[int] = []
+    number: dict[str, int] = {}
+    pairs: set[tuple[int, int]] = set()
+    written = 0
     for i in tqdm(range(len(shards)), desc="reading captions", delay=2, leave=False):
         captions = shards.read(i).captions
         written += len(captions)
@@ -192,7 +195,7 @@ def _figures(found: np.ndarray, right: sparse.csr_array, shares: sparse.csr_arra
     found, shares = found[order], shares[order]
     counts, gallery = np.asarray(right.sum(axis=1)), right.shape[1]
     hits = {k: found <= k for k in KS}
-    resampled = {name: [] for name in (*KS, "median")}
+    resampled: dict[int | str, list[float]] = {name: [] for name in (*KS, "median")}
     for drawn in _resamples(shares.shape[1], RESAMPLES, len(found)):
         weights = (shares @ drawn.T).T  # (B, Q)
         total = weights.sum(axis=1)

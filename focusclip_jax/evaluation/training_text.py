@@ -52,7 +52,7 @@ def collect(texts: Iterable[str], names: Iterable[str]) -> TrainingText:
     """Read all captions and activities once. `names`: the classes of every task that may be evaluated."""
     words = set()
     wanted = {phrase for phrase in map(_normalised, names) if " " in phrase}
-    found = set()
+    found: set[str] = set()
     for text in texts:
         text = _normalised(text)
         words.update(text.split())

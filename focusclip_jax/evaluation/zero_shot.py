@@ -190,7 +190,7 @@ def _truth(task: Task, images: EvaluationSet) -> np.ndarray:
     number = {name: c for c, name in enumerate(task.classes)}
     truth = np.zeros((len(images.names), len(task.classes)), bool)
     for i, labels in enumerate(images.labels):
-        for name in labels if task.several else (labels,):
+        for name in (labels,) if isinstance(labels, str) else labels:
             truth[i, number[name]] = True
     return truth
 

@@ -125,13 +125,13 @@ class FocusCLIP(nnx.Module):
         return ((image - mean) / std).astype(a.dtype)
 
 
-def kept(heatmap: jax.Array, alpha: jax.Array) -> jax.Array:
+def kept(heatmap: jax.Array, alpha: jax.Array | float) -> jax.Array:
     """How much of each pixel stays: α + (1 − α) · heatmap. (B, H, W) → the same shape."""
     return alpha + (1.0 - alpha) * heatmap
 
 
 def second_view(
-    image: jax.Array, heatmap: jax.Array, alpha: jax.Array, architecture: Architecture
+    image: jax.Array, heatmap: jax.Array, alpha: jax.Array | float, architecture: Architecture
 ) -> jax.Array:
     """The image highlighted. image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1] → like the image.
 

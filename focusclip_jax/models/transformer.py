@@ -7,6 +7,7 @@ compile time does not grow with depth and one rule shards a kernel of every laye
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ class Shape:
     norm_epsilon: float = 1e-6
     activation: str = "gelu"
     causal: bool = False
-    attention: str = "matmul"
+    attention: Literal["matmul", "xla", "cudnn"] = "matmul"
     remat: bool = False
     unroll: bool = False
 

@@ -69,7 +69,7 @@ class ImageTower(nnx.Module):
         x = layer_norm(x, self.norm_scale[...], self.norm_bias[...], epsilon)
         if shape.pool == "mean" and weights is None:
             x = x.mean(axis=1)
-        elif shape.pool == "mean":
+        elif shape.pool == "mean" and weights is not None:
             weights = weights / weights.sum(axis=1, keepdims=True)
             x = (x * weights[..., None].astype(x.dtype)).sum(axis=1)
         bias = self.projection_bias[...] if shape.projection_bias else None

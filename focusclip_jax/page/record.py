@@ -33,7 +33,7 @@ class Record:
 
     @property
     def step(self) -> int | None:
-        steps = [row["step"] for row in self.rows] + [result.step for result in self.results]
+        steps = [int(row["step"]) for row in self.rows] + [result.step for result in self.results]
         return max(steps, default=None)
 
     @property
@@ -96,7 +96,7 @@ def speed(record: Record) -> dict[str, float]:
         return {}
     names = ("images_per_second", "step_seconds", "data_wait")
     medians = {name: statistics.median(row[name] for row in steady if name in row) for name in names}
-    taken, before = 0.0, 0
+    taken, before = 0.0, 0.0
     for row in rows:
         taken += row["step_seconds"] * (row["step"] - before)
         before = row["step"]

@@ -104,7 +104,7 @@ def _table_of_results(rows: Sequence[tuple[str, Result]], records: Sequence[Reco
         | {
             scale: chart.interval_bar(
                 100 * row.accuracy,
-                tuple(100 * bound for bound in row.interval),
+                (100 * row.interval[0], 100 * row.interval[1]),
                 {"chance": 100 * row.chance, "constant": 100 * row.constant},
                 end,
             ),
@@ -118,9 +118,9 @@ def _table_of_results(rows: Sequence[tuple[str, Result]], records: Sequence[Reco
     for _, group in itertools.groupby(
         zip(rows, cells, strict=True), key=lambda pair: report.row_key(pair[0][1])
     ):
-        group = list(group)
-        for n, ((run, row), of_row) in enumerate(group):
-            task = element("th", report.question(row), scope="rowgroup", rowspan=len(group))
+        of_question = list(group)
+        for n, ((run, row), of_row) in enumerate(of_question):
+            task = element("th", report.question(row), scope="rowgroup", rowspan=len(of_question))
             name = run_name(int(run), records[int(run) - 1], several)
             body.append(
                 element(

@@ -325,7 +325,7 @@ def read_json(files: Files, name: str) -> Fields:
 
 def _with_defaults(where: str, said: Fields, defaults: Fields) -> Fields:
     """The fields that `defaults` names, each of the type that its default has."""
-    fields = {name: said.get(name, default) for name, default in defaults.items()}
+    fields: dict[str, Any] = {name: said.get(name, default) for name, default in defaults.items()}
     for name, default in defaults.items():
         value = fields[name]
         numbers = isinstance(default, float) and type(value) is int

@@ -75,7 +75,7 @@ def open_files(source: str) -> Files:
             raise
         print(f"{repository}: the hub cannot be asked; what was downloaded of this commit before is used")
         return Files(repository, revision, _names(cached), cached)
-    return Files(repository, info.sha, frozenset(file.rfilename for file in info.siblings), None)
+    return Files(repository, info.sha, frozenset(file.rfilename for file in info.siblings or ()), None)
 
 
 def _names(folder: pathlib.Path) -> frozenset[str]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,7 +36,7 @@ SETTINGS = {
     "projection_kernel": "model.embedding",
 }
 
-Tree = dict[str, "np.ndarray | Tree"]
+Tree = dict[str, Any]  # of arrays, and of trees
 
 
 def starting_values(architecture: Architecture, params, weights: Mapping[str, str]) -> Tree:
@@ -236,7 +237,7 @@ def _fit_grid(tower: Tree, shapes, tensors: Tensors) -> None:
     tower["position_embedding"] = np.concatenate([positions[:1], resize_grid(positions[1:], size)])
 
 
-def _complete(tower: Tree, shapes, tensors: Tensors, new: set[str] = frozenset()) -> Tree:
+def _complete(tower: Tree, shapes, tensors: Tensors, new: Set[str] = frozenset()) -> Tree:
     got = jax.tree.map(lambda array: array.shape, tower, is_leaf=lambda leaf: isinstance(leaf, np.ndarray))
     wanted = {name: shapes[name] for name in shapes if name not in new}
     wanted = jax.tree.map(lambda array: tuple(array.shape), wanted)

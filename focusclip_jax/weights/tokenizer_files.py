@@ -20,10 +20,10 @@ def with_highest_end(tokenizer: Tokenizer) -> tuple[Tokenizer, np.ndarray]:
     inner = tokenizers.Tokenizer.from_str(tokenizer.to_json())
     old = np.arange(tokenizer.vocab_size)
     start, end = _ends(inner)
-    here, last = inner.token_to_id(end), len(old) - 1
+    here, last = _id(inner, end), len(old) - 1
     if here == last:
         return tokenizer, old
-    old[[here, last]] = last, here
+    old[here], old[last] = last, here
     content = json.loads(tokenizer.to_json())
     vocabulary = content["model"]["vocab"]
     content["model"]["vocab"] = {token: int(old[i]) for token, i in vocabulary.items()}
@@ -47,11 +47,17 @@ def special_tokens(tokenizer: Tokenizer) -> dict[str, str]:
     return tokens | ({"unk_token": unknown} if unknown else {})
 
 
+def _id(tokenizer: tokenizers.Tokenizer, token: str) -> int:
+    number = tokenizer.token_to_id(token)
+    assert number is not None, f"{token} is in the vocabulary"
+    return number
+
+
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """The ids of start, end and padding, by their names in Hugging Face's config.json."""
     inner = tokenizers.Tokenizer.from_str(tokenizer.to_json())
     tokens = special_tokens(tokenizer)
-    return {f"{part}_token_id": inner.token_to_id(tokens[f"{part}_token"]) for part in ("bos", "eos", "pad")}
+    return {f"{part}_token_id": _id(inner, tokens[f"{part}_token"]) for part in ("bos", "eos", "pad")}
 
 
 def hugging_face(tokenizer: Tokenizer, context: int) -> dict[str, str]:

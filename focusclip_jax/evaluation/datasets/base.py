@@ -33,7 +33,7 @@ class EvaluationSet:
     """
 
     names: tuple[str, ...]
-    labels: tuple[str, ...] | tuple[tuple[str, ...], ...]
+    labels: tuple[str | tuple[str, ...], ...]
     read: Callable[[int], np.ndarray]
     expected: int
     source: str
@@ -58,7 +58,7 @@ def image_reader(paths: Sequence[Path]) -> Callable[[int], np.ndarray]:
     return lambda i: load_rgb(paths[i])
 
 
-def crop_reader(paths: Sequence[Path], boxes: Sequence[tuple[int, int, int, int]]) -> Callable:
+def crop_reader(paths: Sequence[Path], boxes: Sequence[Box]) -> Callable:
     """An `EvaluationSet.read` for parts of images. boxes: as `clipped` gives them."""
 
     def read(i: int) -> np.ndarray:
@@ -111,12 +111,13 @@ def table(path: Path, columns: Iterable[str]) -> Iterator[tuple[str, dict[str, s
             rows = csv.DictReader(
                 file, skipinitialspace=True
             )  # a circulating fer2013.csv has ", " in its header
-            if not set(columns) <= set(rows.fieldnames or ()):
+            header = rows.fieldnames or ()
+            if not set(columns) <= set(header):
                 raise UserError(f"{path}: expected the columns {', '.join(columns)}, found {rows.fieldnames}")
             for row in rows:
                 where = f"{path}, line {rows.line_num}"
                 if any(row[name] is None for name in columns):
-                    raise UserError(f"{where}: expected {len(rows.fieldnames)} fields, found fewer")
+                    raise UserError(f"{where}: expected {len(header)} fields, found fewer")
                 yield where, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error

@@ -64,14 +64,14 @@ def load(root: Path, label: Callable[[Person], str | tuple[str, ...] | None], sp
     form above.
     """
     expected, people, outside = _people(root, split)
-    kept = [person for person in people if label(person)]
+    kept = [(person, said) for person in people if (said := label(person))]
     return EvaluationSet(
-        names=tuple(person.name for person in kept),
-        labels=tuple(label(person) for person in kept),
-        read=crop_reader([person.path for person in kept], [person.box for person in kept]),
+        names=tuple(person.name for person, _ in kept),
+        labels=tuple(said for _, said in kept),
+        read=crop_reader([person.path for person, _ in kept], [person.box for person, _ in kept]),
         expected=expected,
         source=f"{ANNOTATIONS}, {split}",
-        groups={"perceived gender": tuple(person.gender for person in kept)},
+        groups={"perceived gender": tuple(person.gender for person, _ in kept)},
         left_out=outside + tuple(person.name for person in people if not label(person)),
     )
 

@@ -43,7 +43,7 @@ def load(root: Path) -> EvaluationSet:
         labels.append(row["race"])
         ages.append(row["age"])
         genders.append(row["gender"].lower())
-    if not names:
+    if folder is None or not names:
         raise UserError(f"{root}: none of the {expected:,} images of {LABELS} is in {' or '.join(FOLDERS)}")
     return EvaluationSet(
         names=tuple(names),

@@ -65,7 +65,7 @@ def pixels(text: str, where: str) -> np.ndarray:
     try:
         values = np.array(text.split(), np.uint8)
     except (ValueError, OverflowError):
-        values = np.empty(0)
+        values = np.empty(0, np.uint8)
     if values.size != SIDE * SIDE:
         raise UserError(f"{where}: expected {SIDE * SIDE} grey values from 0 to 255 in pixels")
     return values.reshape(SIDE, SIDE)

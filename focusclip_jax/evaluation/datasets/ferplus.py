@@ -83,7 +83,7 @@ def load(root: Path) -> EvaluationSet:
 def majority(votes: dict[str, int]) -> str | None:
     """The class that the votes by column elect, or None. See the rule above."""
     counted = {column: count for column, count in votes.items() if count > 1}
-    winner = max(counted, key=counted.get, default=None)
+    winner = max(counted, key=lambda column: counted[column], default=None)
     return COLUMNS[winner] if winner and 2 * counted[winner] > sum(counted.values()) else None
 
 

@@ -46,7 +46,8 @@ def load(root: Path, crop: str) -> EvaluationSet:
     names, labels, genders, paths, boxes, expected = [], [], [], [], [], 0
     for where, row in table(path, columns):
         years = _number(row, "age", where)
-        box = tuple(_number(row, f"{part}_{edge}", where) for edge in EDGES)
+        x0, y0, x1, y1 = (_number(row, f"{part}_{edge}", where) for edge in EDGES)
+        box = (x0, y0, x1, y1)
         if years < 0 or box == (-1, -1, -1, -1):
             continue
         expected += 1
@@ -79,14 +80,14 @@ def _cut(
     source: str,
 ) -> EvaluationSet:
     within = list(clip_all(paths, boxes, "image sizes of LAGENDA"))
-    kept = [i for i, box in enumerate(within) if box]
+    there = {i: box for i, box in enumerate(within) if box}
     return EvaluationSet(
-        names=tuple(names[i] for i in kept),
-        labels=tuple(labels[i] for i in kept),
-        read=crop_reader([paths[i] for i in kept], [within[i] for i in kept]),
+        names=tuple(names[i] for i in there),
+        labels=tuple(labels[i] for i in there),
+        read=crop_reader([paths[i] for i in there], list(there.values())),
         expected=expected,
         source=source,
-        groups={"perceived gender": tuple(genders[i] for i in kept)},
+        groups={"perceived gender": tuple(genders[i] for i in there)},
         left_out=tuple(names[i] for i, box in enumerate(within) if not box),
     )
 
