@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -62,7 +63,7 @@ def initialize() -> None:
         raise UserError(f"the processes did not meet at {where}: {_first_line(error)}") from None
 
 
-def _from_variables(environment: Mapping[str, str]) -> dict[str, object] | None:
+def _from_variables(environment: Mapping[str, str]) -> dict[str, Any] | None:
     """Arguments of `jax.distributed.initialize` from the three variables; None where none of them is set."""
     given = [name for name in (ADDRESS, COUNT, INDEX) if environment.get(name)]
     if not given:
@@ -76,7 +77,7 @@ def _from_variables(environment: Mapping[str, str]) -> dict[str, object] | None:
     count, index = _number(environment, COUNT), _number(environment, INDEX)
     if not 0 <= index < count:
         raise UserError(f"{INDEX}={index}: expected a number from 0 to {COUNT} - 1 = {count - 1}")
-    arguments: dict[str, object] = {
+    arguments: dict[str, Any] = {
         "coordinator_address": address,
         "num_processes": count,
         "process_id": index,
@@ -112,7 +113,7 @@ def _number(environment: Mapping[str, str], name: str) -> int:
         raise UserError(f"{name}={environment[name]}: expected a whole number") from None
 
 
-def _from_slurm(environment: Mapping[str, str]) -> dict[str, object] | None:
+def _from_slurm(environment: Mapping[str, str]) -> dict[str, Any] | None:
     """The same for a task of several that `srun` started; None elsewhere, as in an interactive shell.
 
     JAX takes addresses and numbers from Slurm's variables, and gives each task the GPU of its local number.
@@ -217,12 +218,12 @@ def only_first_speaks() -> Iterator[None]:
         yield
         return
     drawing = tqdm.__init__
-    tqdm.__init__ = functools.partialmethod(drawing, disable=True)
+    tqdm.__init__ = functools.partialmethod(drawing, disable=True)  # type: ignore[assignment,method-assign]
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             yield
     finally:
-        tqdm.__init__ = drawing
+        tqdm.__init__ = drawing  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

@@ -121,6 +121,8 @@ def compile_step(config: ConfigDict, arch: Architecture, mesh) -> Compiled:
     begin = time.perf_counter()
     program = update.lower(abstract, batch_shapes(config)).compile()
     figures, text = program.memory_analysis(), program.as_text()
+    assert figures is not None, "the compilers of a dry run tell the memory"
+    assert text is not None, "and the program"
     arguments, temporary = figures.argument_size_in_bytes, figures.temp_size_in_bytes
     # Results live in donated arguments, but for what `alias` leaves over.
     extra = figures.output_size_in_bytes - figures.alias_size_in_bytes

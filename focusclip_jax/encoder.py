@@ -81,7 +81,8 @@ class Encoder:
 def _mesh_of(params) -> Mesh | None:
     """The devices of the parameters; None where they are not placed on a mesh."""
     where = jax.tree.leaves(params)[0].sharding
-    return where.mesh if isinstance(where, NamedSharding) else None
+    mesh = where.mesh if isinstance(where, NamedSharding) else None
+    return mesh if isinstance(mesh, Mesh) else None
 
 
 def _filled(rows: np.ndarray, more: int) -> np.ndarray:

@@ -98,8 +98,11 @@ def make_train_step(
     abstract: TrainState,
     mesh: Mesh,
     config: ConfigDict,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """The compiled update. The state is donated: its buffers are reused for the result."""
+) -> jax.stages.Wrapped:
+    """The compiled update: (state, batch) → (state, metrics).
+
+    The state is donated: its buffers are reused for the result.
+    """
     learns = optimizers.trainable(config.optimizer, abstract.params)
 
     def train_step(state: TrainState, batch: Batch):

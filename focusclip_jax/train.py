@@ -169,7 +169,7 @@ def evaluate(this: Run, current: TrainState) -> list[Outcome]:
 
 def summary(this: Run, params, outcomes: list[Outcome]) -> dict[str, float]:
     """The numbers of an evaluation that `metrics.jsonl` keeps: validation losses and zero-shot accuracies."""
-    values = {}
+    values: dict[str, float] = {}
     if this.validation is not None:
         values |= {f"validation/{name}": value for name, value in this.validation.run(params).items()}
     for row in (row for outcome in outcomes for row in outcome.rows):

@@ -278,7 +278,7 @@ def essence(source: str) -> str:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
             docstring = node.body[0]
-            for line in range(docstring.lineno - 1, docstring.end_lineno):
+            for line in range(docstring.lineno - 1, docstring.end_lineno or docstring.lineno):
                 lines[line] = ""
     kept = (line.rstrip() for line in lines)
     return "\n".join(line for line in kept if line and not line.lstrip().startswith("#"))

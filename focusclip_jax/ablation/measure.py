@@ -64,7 +64,7 @@ def measures(
         "background": figures.tests,
         "subject": figures.tests,
     }
-    result = {}
+    result: dict[str, np.ndarray] = {}
     for group, task in GROUPS.items():
         got = {name: answer(encoder, folder, name, task, batch_size) for name, folder in folders.items()}
         result |= {f"{name}/{group}": answers.right for name, answers in got.items()}

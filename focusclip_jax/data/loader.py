@@ -75,8 +75,8 @@ class LoaderSettings:
         )
         _expect(self.seed >= 0, f"seed is {self.seed}, expected a number that is not negative")
         _expect(self.captions > 0, f"captions is {self.captions}, expected a positive number")
-        rising = list(self.text_lengths) == sorted(set(self.text_lengths))
-        _expect(rising and self.text_lengths, f"text_lengths is {self.text_lengths}, expected rising lengths")
+        rising = bool(self.text_lengths) and list(self.text_lengths) == sorted(set(self.text_lengths))
+        _expect(rising, f"text_lengths is {self.text_lengths}, expected rising lengths")
         _expect(
             len(self.crop_area) == 2 and 0 < self.crop_area[0] <= self.crop_area[1] <= 1,
             f"crop_area is {self.crop_area}, expected (smallest, largest) share in (0, 1]",

@@ -16,6 +16,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Sequence
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -185,6 +186,8 @@ def _example(features) -> Example:
             f"{len(joints)} people have joints, {len(visibility)} visibility, {len(occluded)} occluded"
         )
     joints[visibility == schema.MISSING] = np.nan
+    words: dict[str, Any] = {name: one(texts(name), name).decode() for name in schema.TEXT_FEATURES}
+    words |= {name: tuple(text.decode() for text in texts(name)) for name in schema.TEXT_LIST_FEATURES}
     return Example(
         image=one(texts(schema.IMAGE), schema.IMAGE),
         height=number[schema.HEIGHT],
@@ -195,8 +198,7 @@ def _example(features) -> Example:
         visibility=visibility,
         occluded=occluded,
         people_complete=bool(number[schema.PEOPLE_COMPLETE]),
-        **{name: one(texts(name), name).decode() for name in schema.TEXT_FEATURES},
-        **{name: tuple(text.decode() for text in texts(name)) for name in schema.TEXT_LIST_FEATURES},
+        **words,
     )
 
 
@@ -240,7 +242,9 @@ def _record_index(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _scan(path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Walk the records of a shard that has no index, checking each length field and the end of the file."""
-    offsets, lengths, at = [], [], 0
+    offsets: list[int] = []
+    lengths: list[int] = []
+    at = 0
     with open(path, "rb") as file:
         while at < size:
             file.seek(at)
