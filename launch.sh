@@ -38,7 +38,7 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
   ./launch.sh test [--slow] [PYTEST ARGUMENTS]
         The test suite; --slow adds the tests that take longer.
   ./launch.sh lint
-        Check style and formatting.
+        Check style, formatting and types.
 
 First use makes the environment .venv here with the versions of requirements.txt, for CPU, for CUDA
 where nvidia-smi answers, for TPU on a TPU VM. Settings from the shell:
@@ -148,7 +148,8 @@ case $verb in
     ensure "$root/requirements-dev.txt"
     cd "$root"
     "$python" -m ruff check .
-    exec "$python" -m ruff format --check .
+    "$python" -m ruff format --check .
+    exec "$python" -m mypy
     ;;
   train)
     ensure "$root/requirements.txt"

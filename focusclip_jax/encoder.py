@@ -62,7 +62,7 @@ class Encoder:
         """B texts → float32 (B, D), L2-normalised. Texts longer than the model's context are cut."""
         rows = self._tokenizer.encode(texts, self._context)
         lengths = np.array([len(row) for row in rows], np.int32)
-        length = _padded_length(lengths.max(), self._shortest, self._context)
+        length = _padded_length(int(lengths.max()), self._shortest, self._context)
         tokens = np.full((len(rows), length), self._tokenizer.pad_id, np.int32)
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
