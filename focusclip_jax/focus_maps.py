@@ -29,7 +29,7 @@ from focusclip_jax.errors import UserError
 from focusclip_jax.models.focusclip import unit_pixels
 from focusclip_jax.models.transformer import Shape, block, dense, layer_norm
 
-STRENGTH = 0.75  # of a map over the photo: how much of the photo's colour it takes away
+COVER = 0.36, 0.8  # how much of the photo a map hides where it is 0 and where it is 1
 
 
 def rollout(model: Model, image: Image) -> np.ndarray:
@@ -84,11 +84,11 @@ def seen(model: Model, height: int, width: int) -> augment.View:
     return augment.fitted(height, width, (side, side), model.encoder.fit)
 
 
-def overlay(model: Model, image: Image, focus_map: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
-    """The photo with a map over it, uint8 (H, W, 3): dark where the map is 0, yellow where it is 1.
+def overlay(model: Model, image: Image, focus_map: np.ndarray) -> np.ndarray:
+    """The photo, its colours faded, with a map over it, uint8 (H, W, 3): dark at 0, yellow at 1.
 
     focus_map: (S, S) in [0, 1] over the model's input, a heatmap for example; it is stretched to what the
-    model sees of the photo. The rest stays grey and pale. strength: from 0, the photo alone, to 1, the map.
+    model sees of the photo. The rest is pale. Raises UserError for what is no image.
     """
     photo = pixels(image)
     height, width = photo.shape[:2]
@@ -100,13 +100,13 @@ def overlay(model: Model, image: Image, focus_map: np.ndarray, strength: float =
     stretched = PIL.Image.fromarray(focus_map.astype(np.float32)).resize(
         (right - left, bottom - top), PIL.Image.Resampling.BILINEAR
     )
-    colours = mpl.colormaps["inferno"](np.clip(np.asarray(stretched), 0, 1))[..., :3]
-    shade = photo.mean(axis=2, keepdims=True) / 255 * np.ones(3)
-    shown = 0.5 + 0.3 * shade
+    heat = np.clip(np.asarray(stretched), 0, 1)
+    cover = (COVER[0] + (COVER[1] - COVER[0]) * heat)[..., None]
+    grey = photo.mean(axis=2, keepdims=True) / 255
+    shown = np.repeat(0.6 + 0.25 * grey, 3, axis=2)
     inside = (slice(top, bottom), slice(left, right))
-    # The photo's light and dark stay visible through the map's colours.
-    lit = colours * (0.55 + 0.45 * shade[inside])
-    shown[inside] = (1 - strength) * photo[inside] / 255 + strength * lit
+    faded = 0.7 * grey[inside] + 0.3 * photo[inside] / 255
+    shown[inside] = (1 - cover) * faded + cover * mpl.colormaps["inferno"](heat)[..., :3]
     return np.round(255 * shown).astype(np.uint8)
 
 
