@@ -135,7 +135,8 @@ def _products(x, y):
 def _cross_entropy(logits, positive):
     """−mean log-probability of each row's positives. Both (R, S), no row lacks one → (R,)."""
     log_probability = jax.nn.log_softmax(logits, axis=-1)
-    return -jnp.where(positive, log_probability, 0.0).sum(-1) / positive.sum(-1)
+    count = positive.sum(-1).astype(log_probability.dtype)
+    return -jnp.where(positive, log_probability, 0.0).sum(-1) / count
 
 
 def _interleaved(x, y):

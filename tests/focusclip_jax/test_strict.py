@@ -20,8 +20,10 @@ from test_step import (
     small_config,
 )
 
-from focusclip_jax import optimizer, sharding, state
-from focusclip_jax.step import embed, gradients
+from focusclip_jax import optimizer as optimizers
+from focusclip_jax import sharding, state
+from focusclip_jax.step import gradients, make_train_step, make_view_step
+from focusclip_jax.validation import make_validation_step
 
 BFLOAT16 = {"model.dtype": "bfloat16", "model.remat": True}
 TOKENS = {"model.focus_view": "tokens", "model.image.pool": "mean", "model.unroll": False}
@@ -38,46 +40,62 @@ ALL = [SHARED, SEPARATE, NTXENT, AVERAGE, BASELINE, FROZEN, BFLOAT16, TOKENS, CL
 
 
 class Traced:
-    """A small model's parameters and a batch, as shapes."""
+    """A small model's training state and a batch, as shapes."""
 
     def __init__(self, settings):
         self.config = small_config(settings)
-        mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+        self.mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+        self.optimizer = optimizers.make(self.config.optimizer, self.config.steps)
         architecture = state.architecture(self.config, VOCABULARY)
         self.graph = state.graph_of(architecture)
-        self.params = state.abstract_params(architecture, mesh)
+        self.state = state.abstract(architecture, self.optimizer, self.mesh)
         batch = random_batch(self.config.data.captions)
         self.batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
 
+    def gradients(self):
+        learns = optimizers.trainable(self.config.optimizer, self.state.params)
+        return jax.eval_shape(
+            lambda params, batch: gradients(params, self.graph, batch, learns, self.config),
+            self.state.params,
+            self.batch,
+        )
+
+    def update(self):
+        step = make_train_step(self.graph, self.optimizer, self.state, self.mesh, self.config)
+        return jax.eval_shape(step, self.state, self.batch)
+
+    def validation(self):
+        step = make_validation_step(self.graph, self.mesh, self.config)
+        return jax.eval_shape(step, self.state.params, self.batch)
+
+    def views(self):
+        return jax.eval_shape(make_view_step(self.graph, self.mesh), self.state.params, self.batch)
+
+
+def kinds(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), tree)
+
 
 @pytest.mark.parametrize("settings", ALL)
-def test_no_dtype_is_promoted_unasked_in_the_towers(settings):
+def test_no_dtype_is_promoted_unasked_from_pixels_to_gradients_and_measures(settings):
+    """The optimizer is left out: optax itself lets the number of a step become a float."""
     small = Traced(settings)
     with jax.numpy_dtype_promotion("strict"):
-        views = jax.eval_shape(
-            lambda params, batch: embed(params, small.graph, batch, focus=True),
-            small.params,
-            small.batch,
-        )
-    assert {view.dtype for view in views.values()} == {jnp.dtype("float32")}
+        change, metrics = small.gradients()
+        measures, views = small.validation(), small.views()
+    assert kinds(change) == kinds(small.state.params)
+    assert set(kinds([*metrics.values(), *measures.values()])) == {((), "float32")}
+    assert {view.dtype.name for view in views.values()} == {"float32"}
 
 
 @pytest.mark.parametrize("settings", [SEPARATE, NTXENT, BFLOAT16, TOKENS, PARTS])
-def test_no_tracer_leaves_the_step_and_gradients_are_as_their_parameters(settings):
+def test_no_tracer_leaves_the_steps_of_training_and_evaluation_and_the_state_keeps_its_kind(settings):
     small = Traced(settings)
-    learns = optimizer.trainable(small.config.optimizer, small.params)
     with jax.checking_leaks():
-        change, metrics = jax.eval_shape(
-            lambda params, batch: gradients(params, small.graph, batch, learns, small.config),
-            small.params,
-            small.batch,
-        )
-
-    def kinds(tree):
-        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
-
-    assert kinds(change) == kinds(small.params)
-    assert {(metric.shape, metric.dtype.name) for metric in metrics.values()} == {((), "float32")}
+        new, _ = small.update()
+        small.validation()
+        small.views()
+    assert kinds(new) == kinds(small.state)
 
 
 def test_both_settings_find_what_they_are_for():
