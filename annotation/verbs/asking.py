@@ -100,7 +100,8 @@ def ask(args: argparse.Namespace, settings: list[Settings], out: Path, notes: Co
     from annotation.describers import openai_run  # the client takes a second to import
 
     refuse_unpriced(args, settings)
-    openai_run.key(settings[0].base_url)
+    if not args.dry_run:  # which sends nothing, so it needs no key
+        openai_run.key(settings[0].base_url)
     with journal.open_journal(out) as opened:
         plans = plan(settings, opened, out, notes)
         say(f"{'a real run sends' if args.dry_run else 'sending'} {WHAT_LEAVES} to {settings[0].base_url}")

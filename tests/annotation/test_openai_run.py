@@ -348,6 +348,21 @@ def test_a_dry_run_says_what_it_would_take_and_sends_nothing(tmp_path, images, c
         assert "its price is not known, --price=IN,OUT tells the cost" in capsys.readouterr().err
 
 
+def test_a_dry_run_needs_no_key(tmp_path, images, capsys, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    asked = [
+        "describe",
+        f"--source={images(3)}",
+        "--describer=openai",
+        "--model=gpt-6-luna",
+        f"--out={tmp_path}",
+    ]
+    assert cli.main([*asked, "--dry-run"]) == 0
+    assert "3 requests, about" in capsys.readouterr().err
+    assert cli.main(asked) == 2
+    assert "OPENAI_API_KEY is not set" in error(capsys)
+
+
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_max_cost_is_never_passed_over_all_runs_and_nearly_used(tmp_path, images, capsys, concurrency):
     source = images(60)
