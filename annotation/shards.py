@@ -259,7 +259,7 @@ def _write_shard(split: _Split, number: int, pool: ThreadPoolExecutor, bar: tqdm
             turned += was_turned
             bar.update()
         size = _sync(shard)
-    _write_index(split.partial / split.index(number), lengths, size)
+    _write_index(split.partial / split.index(number), lengths, crcs, size)
     note = {"inputs": split.inputs, "bytes": size, "lengths": lengths, "crcs": crcs, "turned": turned}
     with files.replacing(_note(split, number)) as file:
         json.dump(note, file)
@@ -322,12 +322,16 @@ def masked_crc(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _write_index(path: Path, payloads: list[int], size: int) -> None:
+def _write_index(path: Path, payloads: list[int], crcs: list[int], size: int) -> None:
     lengths = np.array(payloads, np.uint64)
     with open(path, "wb") as index:
         ends = np.cumsum(lengths + _FRAME)
         np.savez(
-            index, offset=ends - (lengths + _FRAME), length=lengths.astype(np.uint32), size=np.uint64(size)
+            index,
+            offset=ends - (lengths + _FRAME),
+            length=lengths.astype(np.uint32),
+            checksum=np.array(crcs, np.uint32),
+            size=np.uint64(size),
         )
         _sync(index)
 

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+import re
 import subprocess
 from typing import Any
 
@@ -32,6 +33,15 @@ class Workdir:
     """Paths below the folder of a run."""
 
     root: pathlib.Path
+
+    def __post_init__(self):
+        """Raises UserError for the address of a bucket, which pathlib would take for a folder named "gs:"."""
+        if re.match(r"\w+:/", str(self.root)):
+            address = str(self.root).replace(":/", "://", 1)
+            raise UserError(
+                f"--workdir={address}: expected a folder; keep it on a file system that all processes share, "
+                "or mount the bucket (docs/scale.md)"
+            )
 
     @property
     def config(self) -> pathlib.Path:

@@ -69,9 +69,10 @@ def test_the_pairs_of_jax_and_flax_that_fail_at_import_cannot_be_installed():
         assert of["jax", marker].specifier == of["jaxlib", marker].specifier
 
 
-def test_the_extra_dev_is_requirements_dev():
-    extra = by_name_and_marker(map(Requirement, PROJECT["optional-dependencies"]["dev"]))
-    pinned = by_name_and_marker(pins("requirements-dev.txt"))
+@pytest.mark.parametrize("name", ["dev", "demo"])
+def test_the_extra_is_its_file_of_pins(name):
+    extra = by_name_and_marker(map(Requirement, PROJECT["optional-dependencies"][name]))
+    pinned = by_name_and_marker(pins(f"requirements-{name}.txt"))
     assert set(extra) == set(pinned)
     for key, pin in pinned.items():
         assert extra[key].specifier.contains(exact(pin)), f"{extra[key]} does not allow {pin}"
@@ -80,7 +81,8 @@ def test_the_extra_dev_is_requirements_dev():
 def test_whatever_the_packages_import_is_declared():
     """An import that only another package's dependency provides goes away without notice."""
     providers = importlib.metadata.packages_distributions()
-    everything = (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["demo"])
+    extras = PROJECT["optional-dependencies"]
+    everything = (*PROJECT["dependencies"], *extras["demo"], *extras["bucket"])
     declared = {canonicalize_name(Requirement(line).name) for line in everything}
     undeclared = []
     for package in PACKAGES:
@@ -156,15 +158,28 @@ def wheel(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    """An environment with the wheel that sees the packages of the one running the tests, not the checkout."""
-    root = tmp_path_factory.mktemp("installed")
-    venv.create(root, with_pip=False)
-    site = pathlib.Path(sysconfig.get_path("purelib", vars={"base": str(root), "platbase": str(root)}))
-    (site / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n")
+@pytest.fixture(scope="module", params=["3.11", "3.12", "3.13", "3.14"])
+def installed(request, wheel, tmp_path_factory):
+    """The commands of the wheel outside the checkout, for every Python on PATH.
+
+    The Python of the tests has the packages already: its environment sees these and downloads nothing. Any
+    other gets what pip finds for it within the ranges of the wheel.
+    """
+    root = tmp_path_factory.mktemp(f"python-{request.param}")
+    if request.param == "{}.{}".format(*sys.version_info):
+        venv.create(root, with_pip=False)
+        site = pathlib.Path(sysconfig.get_path("purelib", vars={"base": str(root), "platbase": str(root)}))
+        (site / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        offline = ["--no-deps", "--no-index"]
+    else:
+        made = subprocess.run(
+            ["env", f"python{request.param}", "-m", "venv", root], capture_output=True, text=True, check=False
+        )
+        if made.returncode != 0:
+            pytest.skip(f"no python{request.param} that can make an environment is on PATH")
+        offline = []
     pip = [sys.executable, "-m", "pip", "--python", root / "bin" / "python"]
-    install = [*pip, "install", "--quiet", "--no-deps", "--no-index", wheel]
+    install = [*pip, "install", "--quiet", *offline, wheel]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return root / "bin"

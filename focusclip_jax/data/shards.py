@@ -8,27 +8,35 @@ verified on every read (it costs about 2 microseconds), so damage is found by na
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
+import functools
 import glob
 import hashlib
-import mmap
+import io
 import os
 import re
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import google_crc32c
 import numpy as np
+import tqdm
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from annotation import schema
+from focusclip_jax.data.bucket import Bucket, Folder, is_bucket, place
 from focusclip_jax.errors import UserError
 
 _NAME = re.compile(r"(?P<dataset>.+)-(?P<split>[^-]+)\.tfrecord-(?P<shard>\d{5})-of-(?P<shards>\d{5})")
 _HEADER = struct.Struct("<QI")  # payload length, its checksum
 _FOOTER = struct.Struct("<I")  # checksum of the payload
+_FRAME = _HEADER.size + _FOOTER.size  # bytes of a record besides its payload
+
+_STRETCH = 8 << 20  # bytes read at one time where all examples are wanted in order
+_STRETCHES_AHEAD = 16  # of a bucket: together 128 MiB
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,37 +66,51 @@ class Example:
 
 
 class Shards:
-    """The examples of a list of shard files, numbered from 0 in the order of the files.
+    """The examples of a list of shards, numbered from 0 in the order of the list.
 
-    Safe to share between threads and to pickle: files are mapped when first read, in each process.
+    In memory are, for each example, where it ends and its checksum: 8 bytes (12 where a shard has 4 GiB).
+    Safe to share between threads and to pickle.
     """
 
-    def __init__(self, paths: Sequence[str]):
-        """paths: shard files, each with its index beside it (`annotation.schema.index_name`) or without."""
+    def __init__(self, paths: Sequence[str], sizes: dict[str, int] | None = None):
+        """paths: shards in folders or buckets, each with its index (`schema.index_name`) beside it; it may be
+        missing in a folder. sizes: bytes of all files in their places, by path, where that is known.
+
+        Raises UserError where a shard or its index cannot be read, or they do not fit together.
+        """
         self.paths = tuple(paths)
-        self._maps: dict[int, mmap.mmap] = {}
-        indices = [_record_index(path) for path in self.paths]
-        counts = [len(offsets) for offsets, _ in indices]
-        self._first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._offsets = np.concatenate([offsets for offsets, _ in indices])
-        self._lengths = np.concatenate([lengths for _, lengths in indices])
+        places = {folder: place(folder) for folder in {os.path.dirname(path) for path in self.paths}}
+        if sizes is None:
+            sizes = _listed(places)
+        self._places = [places[os.path.dirname(path)] for path in self.paths]
+        indices = _indices(self.paths, self._places, sizes)
+        self._first = np.concatenate([[0], np.cumsum([len(ends) for ends, _ in indices])]).astype(np.int64)
+        largest = max((int(ends[-1]) for ends, _ in indices if len(ends)), default=0)
+        # Filled shard by shard: all of them twice would be the most memory that the whole run takes.
+        self._ends = np.empty(self._first[-1], np.uint32 if largest < 2**32 else np.uint64)
+        self._checksums = np.empty(self._first[-1], np.uint32)
+        for shard, (ends, checksums) in enumerate(indices):
+            rows = slice(self._first[shard], self._first[shard + 1])
+            self._ends[rows], self._checksums[rows] = ends, checksums
 
     @classmethod
     def open(cls, path: str | os.PathLike, split: str = "train") -> Shards:
-        """Open a directory of shards (its only split, or else the one named `split`) or a glob pattern.
+        """Open a folder of shards (its only split, or else the one named `split`) or a glob pattern.
 
-        Raises UserError when nothing matches, a shard of the split is missing, or the split is not there.
+        path: on a file system, or gs://BUCKET/FOLDER or s3://BUCKET/FOLDER; a pattern in a bucket is one
+        of names in a folder. Raises UserError when nothing matches, a shard of the split is missing, or the
+        split is not there.
         """
         path = os.fspath(path)
-        if not os.path.isdir(path):
-            paths = sorted(p for p in glob.glob(path) if _NAME.fullmatch(os.path.basename(p)))
-            if not paths:
-                raise UserError(
-                    f"{path}: no such directory of shards, and no file NAME-SPLIT.tfrecord-00000-of-00001 "
-                    "matches it as a pattern"
-                )
-            return cls(paths)
-        names = {name: match for name in os.listdir(path) if (match := _NAME.fullmatch(name))}
+        folder, pattern = path.rstrip("/") if is_bucket(path) else path, None
+        if is_bucket(path) and set("*?[") & set(path):
+            folder, pattern = path.rsplit("/", 1)
+        elif not is_bucket(path) and not os.path.isdir(path):
+            return cls(_of_pattern(path, glob.glob(path)))
+        sizes = _listed({folder: place(folder)})
+        if pattern:
+            return cls(_of_pattern(path, fnmatch.filter(sizes, f"{glob.escape(folder)}/{pattern}")), sizes)
+        names = {name: match for name in map(os.path.basename, sizes) if (match := _NAME.fullmatch(name))}
         splits = sorted({match["split"] for match in names.values()})
         if not splits:
             raise UserError(f"{path}: holds no shards (NAME-SPLIT.tfrecord-00000-of-00001)")
@@ -98,18 +120,30 @@ class Shards:
             raise UserError(f"{path}: has no split {split!r}; it holds {', '.join(splits)}")
         chosen = {name: match for name, match in names.items() if match["split"] == split}
         _check_complete(path, split, chosen)
-        return cls([os.path.join(path, name) for name in sorted(chosen)])
+        return cls([os.path.join(folder, name) for name in sorted(chosen)], sizes)
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._ends)
+
+    def __iter__(self) -> Iterator[Example]:
+        """All examples in order, read in long stretches: one request of a bucket is for many of them."""
+        for shard, storage in enumerate(self._places):
+            read = functools.partial(self._stretch, shard)
+            for examples in storage.map(read, self._stretches(shard), ahead=_STRETCHES_AHEAD):
+                yield from examples
 
     def read(self, i: int) -> Example:
         """Example i. Raises UserError naming file and record where the record is damaged."""
-        features = self._message(i).features.feature
-        try:
-            return _example(features)
-        except ValueError as error:
-            raise UserError(f"{self.where(i)}: not an example of schema {schema.VERSION} ({error})") from None
+        shard = self._shard(i)
+        start, end = self._start(shard, i), int(self._ends[i])
+        name = os.path.basename(self.paths[shard])
+        return self._example(i, self._places[shard].read(name, start, end))
+
+    def read_each(self, records: Sequence[int] | np.ndarray) -> Iterator[Example]:
+        """The examples of these numbers in this order; from a bucket all at once, so that one waits for one
+        request and not for the sum of them.
+        """
+        return self._places[0].map(self.read, records) if len(records) else iter(())
 
     def where(self, i: int) -> str:
         """File and record number within it, for messages."""
@@ -119,42 +153,58 @@ class Shards:
     def fingerprint(self) -> str:
         """Hex digest of every record's stored checksum and length, in order: what a resume must find again.
 
-        It reads four bytes a record, so it is cheap, and any change of content or order changes it.
-        The packer writes the same number in the split's manifest.
+        Any change of content or order changes it. The packer writes the same number in the split's manifest.
+        It is taken from the indices, and `read` refuses a record of another checksum than its index says.
         """
         digest = hashlib.sha256()
-        for shard, path in enumerate(self.paths):
+        for shard in range(len(self.paths)):
             rows = slice(self._first[shard], self._first[shard + 1])
-            if rows.start == rows.stop:
-                continue
-            lengths = self._lengths[rows].astype(np.int64)
-            at = self._offsets[rows].astype(np.int64) + _HEADER.size + lengths
-            data = np.memmap(path, np.uint8, "r")
+            lengths = np.diff(self._ends[rows].astype(np.int64), prepend=0) - _FRAME
             digest.update(lengths.astype("<i8").tobytes())
-            digest.update(data[at[:, None] + np.arange(_FOOTER.size)].tobytes())
+            digest.update(self._checksums[rows].astype("<u4").tobytes())
         return digest.hexdigest()
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_maps": {}}
 
     def _shard(self, i: int) -> int:
         if not 0 <= i < len(self):
             raise IndexError(f"record {i} of {len(self)}")
         return int(np.searchsorted(self._first, i, side="right")) - 1
 
-    def _message(self, i: int) -> tf_example_pb2.Example:
-        shard = self._shard(i)
-        if shard not in self._maps:
-            with open(self.paths[shard], "rb") as file:
-                self._maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        start, length = int(self._offsets[i]), int(self._lengths[i])
-        record = self._maps[shard][start : start + _HEADER.size + length + _FOOTER.size]
+    def _start(self, shard: int, i: int) -> int:
+        return 0 if i == self._first[shard] else int(self._ends[i - 1])
+
+    def _stretches(self, shard: int) -> Iterator[range]:
+        """Records of a shard in runs of about `_STRETCH` bytes, at least one record each."""
+        at, stop = int(self._first[shard]), int(self._first[shard + 1])
+        while at < stop:
+            most = self._start(shard, at) + _STRETCH
+            end = max(at + 1, at + int(np.searchsorted(self._ends[at:stop], most, side="right")))
+            yield range(at, end)
+            at = end
+
+    def _stretch(self, shard: int, records: range) -> list[Example]:
+        begin = self._start(shard, records.start)
+        name = os.path.basename(self.paths[shard])
+        data = self._places[shard].read(name, begin, int(self._ends[records.stop - 1]))
+        return [
+            self._example(i, data[self._start(shard, i) - begin : int(self._ends[i]) - begin])
+            for i in records
+        ]
+
+    def _example(self, i: int, record: bytes) -> Example:
+        """Example i from all bytes of its record."""
+        length = len(record) - _FRAME
         if not _intact(record, length):
             raise UserError(f"{self.where(i)}: damaged (checksum mismatch); copy or pack this shard again")
+        if _FOOTER.unpack_from(record, _HEADER.size + length)[0] != self._checksums[i]:
+            raise UserError(f"{self.where(i)}: not the record that its index was made of; copy both again")
         try:
-            return tf_example_pb2.Example.FromString(record[_HEADER.size : -_FOOTER.size])
+            message = tf_example_pb2.Example.FromString(record[_HEADER.size : -_FOOTER.size])
         except DecodeError:
             raise UserError(f"{self.where(i)}: not a tf.train.Example") from None
+        try:
+            return _example(message.features.feature)
+        except ValueError as error:
+            raise UserError(f"{self.where(i)}: not an example of schema {schema.VERSION} ({error})") from None
 
 
 def _example(features) -> Example:
@@ -216,56 +266,105 @@ def _check_complete(directory: str, split: str, names: dict[str, re.Match]) -> N
         )
 
 
-def _record_index(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets uint64 (N,) and payload lengths uint32 (N,) of a shard, from its index or by a scan."""
-    try:
-        size = os.path.getsize(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a shard") from None
+def _of_pattern(pattern: str, found: list[str]) -> list[str]:
+    paths = sorted(path for path in found if _NAME.fullmatch(os.path.basename(path)))
+    if not paths:
+        raise UserError(
+            f"{pattern}: no such directory of shards, and no file NAME-SPLIT.tfrecord-00000-of-00001 "
+            "matches it as a pattern"
+        )
+    return paths
+
+
+def _listed(places: Mapping[str, Folder | Bucket]) -> dict[str, int]:
+    """Bytes of every file in some places, by path."""
+    return {
+        os.path.join(folder, name): size
+        for folder, storage in places.items()
+        for name, size in storage.sizes().items()
+    }
+
+
+_Index = tuple[np.ndarray, np.ndarray]  # of a shard: where each record ends (N,), its checksum uint32 (N,)
+
+
+def _indices(paths: Sequence[str], places: Sequence[Folder | Bucket], sizes: dict[str, int]) -> list[_Index]:
+    """The index of each shard. Those of a bucket come many at a time."""
+
+    def index(shard: int) -> _Index:
+        return _record_index(paths[shard], places[shard], sizes)
+
+    read = places[0].map(index, range(len(paths))) if paths else ()
+    return list(tqdm.tqdm(read, desc="reading indices", total=len(paths), delay=2, leave=False))
+
+
+def _record_index(path: str, storage: Folder | Bucket, sizes: dict[str, int]) -> _Index:
+    """The index of a shard, from its file or else by a scan; UserError where it does not fit the shard."""
+    if path not in sizes:
+        raise UserError(f"{path}: cannot be read (not there); expected a shard")
+    size = sizes[path]
     match = _NAME.fullmatch(os.path.basename(path))
     name = match and schema.index_name(
         match["dataset"], match["split"], int(match["shard"]), int(match["shards"])
     )
     index_path = os.path.join(os.path.dirname(path), name or "")
-    if not name or not os.path.exists(index_path):
+    in_bucket = isinstance(storage, Bucket)
+    if not name or index_path not in sizes:
+        if in_bucket:
+            raise UserError(f"{index_path}: not there; in a bucket a shard needs its index beside it")
         return _scan(path, size)
     try:
-        with np.load(index_path) as index:
+        source = io.BytesIO(storage.read(name, 0, sizes[index_path])) if in_bucket else index_path
+        with np.load(source) as index:
             offsets, lengths, expected = index["offset"], index["length"], int(index["size"])
+            checksums = index.get("checksum")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{index_path}: not a shard index ({error}); delete it to have it rebuilt") from None
-    ends = offsets.astype(np.int64) + lengths + _HEADER.size + _FOOTER.size
+    ends = offsets.astype(np.int64) + lengths + _FRAME
     if size != expected or (ends[-1] if len(ends) else 0) != size:
         raise UserError(f"{path}: {size} bytes, its index says {expected}; copy or pack this shard again")
-    return offsets, lengths
+    if (offsets != np.append(np.zeros(1, np.int64), ends)[:-1]).any():
+        raise UserError(f"{index_path}: not a shard index (records do not follow each other); pack it again")
+    if checksums is None:
+        if in_bucket:
+            raise UserError(f"{index_path}: of an older version, without checksums; pack this split again")
+        checksums = _stored_checksums(path, ends)
+    return ends, checksums
 
 
-def _scan(path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _stored_checksums(path: str, ends: np.ndarray) -> np.ndarray:
+    """The checksum at the end of each record, for an index that has none: four bytes of each are read."""
+    if not len(ends):
+        return np.zeros(0, np.uint32)
+    data = np.memmap(path, np.uint8, "r")
+    return data[ends[:, None] - _FOOTER.size + np.arange(_FOOTER.size)].view("<u4")[:, 0]
+
+
+def _scan(path: str, size: int) -> _Index:
     """Walk the records of a shard that has no index, checking each length field and the end of the file."""
-    offsets: list[int] = []
-    lengths: list[int] = []
+    ends: list[int] = []
     at = 0
     with open(path, "rb") as file:
         while at < size:
             file.seek(at)
             header = file.read(_HEADER.size)
-            end = at + _HEADER.size + _FOOTER.size
+            end = at + _FRAME
             if len(header) == _HEADER.size:
                 length, checksum = _HEADER.unpack(header)
                 end += length
             if len(header) < _HEADER.size or checksum != _masked_crc(header[:8]) or end > size:
                 raise UserError(
-                    f"{path} record {len(offsets)}: damaged or cut off; copy or pack this shard again"
+                    f"{path} record {len(ends)}: damaged or cut off; copy or pack this shard again"
                 )
-            offsets.append(at)
-            lengths.append(length)
+            ends.append(end)
             at = end
-    return np.array(offsets, np.uint64), np.array(lengths, np.uint32)
+    found = np.array(ends, np.int64)
+    return found, _stored_checksums(path, found)
 
 
 def _intact(record: bytes, length: int) -> bool:
     """Whether a whole record (header, payload, footer) says `length` and matches both its checksums."""
-    if len(record) != _HEADER.size + length + _FOOTER.size:
+    if length < 0 or len(record) != _HEADER.size + length + _FOOTER.size:
         return False
     return _HEADER.unpack_from(record) == (length, _masked_crc(record[:8])) and _FOOTER.unpack_from(
         record, _HEADER.size + length

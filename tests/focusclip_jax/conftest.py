@@ -87,7 +87,9 @@ def write_shard(path: pathlib.Path, payloads: list[bytes]) -> None:
 def write_index(path: pathlib.Path, shard: pathlib.Path, payloads: list[bytes]) -> None:
     lengths = np.array([len(p) for p in payloads], np.uint32)
     offsets = np.cumsum([0, *(lengths + 16)])[:-1].astype(np.uint64)
-    np.savez(path, offset=offsets, length=lengths, size=np.uint64(shard.stat().st_size))
+    checksums = np.array([struct.unpack("<I", _crc(p))[0] for p in payloads], np.uint32)
+    size = np.uint64(shard.stat().st_size)
+    np.savez(path, offset=offsets, length=lengths, checksum=checksums, size=size)
 
 
 @pytest.fixture
