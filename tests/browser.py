@@ -113,6 +113,19 @@ class Page:
         """Type into whatever has the focus."""
         self._call("Input.insertText", text=text)
 
+    def fill(self, selector: str, text: str) -> None:
+        """Type into a field in place of what it held."""
+        self.evaluate(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.focus();e.select(); }})()"
+        )
+        self.type(text)
+
+    def choose(self, selector: str, path: pathlib.Path) -> None:
+        """Give a file to a field for files, as its dialog would."""
+        root = self._call("DOM.getDocument", depth=0)["root"]["nodeId"]
+        node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self._call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
     def screenshot(
         self, path: pathlib.Path, width: int = 1280, height: int = 900, dark: bool = False
     ) -> None:

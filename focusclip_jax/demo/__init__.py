@@ -30,7 +30,10 @@ def main(arguments: list[str]) -> None:
     """Load the models and serve until Ctrl-C. Raises UserError where a workdir or a package is missing."""
     options = parse(arguments)
     if importlib.util.find_spec("gradio") is None:
-        raise UserError("the demo needs Gradio: `./launch.sh demo` or `pip install 'focusclip-jax[demo]'`")
+        raise UserError(
+            "the demo needs Gradio, which is not installed: pip install -r requirements-demo.txt, or of the "
+            "package focusclip-jax[demo]"
+        )
     from focusclip_jax.demo import answers, server  # JAX and Gradio: only once there is something to do
 
     runs = [answers.open_run(workdir, options.step) for workdir in options.workdirs]

@@ -14,7 +14,7 @@ from annotation import schema
 from focusclip_jax.data.images import load_rgb
 from focusclip_jax.errors import UserError
 
-MAX_BYTES = 40_000_000
+MAX_JOINTS_BYTES = 1_000_000
 MAX_PIXELS = 60_000_000
 MAX_LABELS, MAX_LABEL = 200, 400  # labels, characters of one
 MAX_PEOPLE = 50
@@ -25,8 +25,6 @@ def read_photo(path: str | None) -> np.ndarray:
     if not path:
         raise UserError("There is no photo yet: drop one into the box at the left.")
     name = os.path.basename(path)
-    if os.path.getsize(path) > MAX_BYTES:
-        raise UserError(f"{name} is larger than {MAX_BYTES // 10**6} MB; please make it smaller first.")
     try:
         with PIL.Image.open(path) as picture:  # reads the head only
             width, height = picture.size
@@ -43,8 +41,7 @@ def read_photo(path: str | None) -> np.ndarray:
     try:
         return load_rgb(path, upright=True)
     except UserError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        raise UserError(f"{name} is damaged or of an unusual kind: {reason}.") from None
+        raise UserError(f"{str(error).replace(path, name)}.") from None
 
 
 def read_labels(text: str) -> list[str]:
@@ -58,6 +55,18 @@ def read_labels(text: str) -> list[str]:
         if len(label) > MAX_LABEL:
             raise UserError(f"The label “{label[:40]} …” is longer than {MAX_LABEL} characters.")
     return labels
+
+
+def read_joints_file(path: str) -> str:
+    """What `read_joints` takes, from a file. Raises UserError where that is no text or too much."""
+    name = os.path.basename(path)
+    if os.path.getsize(path) > MAX_JOINTS_BYTES:
+        raise UserError(f"{name} is larger than {MAX_JOINTS_BYTES // 10**6} MB; joints of a photo are not.")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError:
+        raise UserError(f"{name} is no text; expected JSON.") from None
 
 
 def read_joints(text: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -28,8 +28,11 @@ QUIET = {
 os.environ.update(QUIET)
 
 import gradio as gr  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: E402
 
 STYLE = (pathlib.Path(__file__).parent / "demo.css").read_text("utf-8")
+MAX_UPLOAD = "40mb"
 KEPT_SECONDS = 600  # that an uploaded file stays on the disk, and how often old ones are looked for
 
 JOINTS_HELP = """\
@@ -52,13 +55,14 @@ def serve(runs: Sequence[answers.Run], host: str, port: int) -> None:
             share=False,
             quiet=True,
             show_error=False,
-            max_file_size=inputs.MAX_BYTES,
+            max_file_size=MAX_UPLOAD,
             footer_links=[],
             ssr_mode=False,
             pwa=False,
             enable_monitoring=False,
             mcp_server=False,
             run_history=False,
+            app_kwargs={"middleware": middleware(host)},
             theme=theme(),
             css=STYLE,
         )
@@ -97,8 +101,11 @@ def build(runs: Sequence[answers.Run]) -> gr.Blocks:
         except UserError as error:
             return results.complaint(str(error))
 
-    def read_file(file):
-        return pathlib.Path(file).read_bytes()[: inputs.MAX_BYTES].decode("utf-8", "replace")
+    def read_file(path):
+        try:
+            return inputs.read_joints_file(path), gr.skip()
+        except UserError as error:
+            return gr.skip(), results.complaint(str(error))
 
     with gr.Blocks(
         title="FocusCLIP: where does it look?",
@@ -135,8 +142,36 @@ def build(runs: Sequence[answers.Run]) -> gr.Blocks:
                 shown = gr.HTML(results.waiting(), elem_id="answers", min_height=400)
         asked = [photo, labels, prompt, joints, text]
         button.click(look, asked, shown, api_visibility="private")
-        file.upload(read_file, file, joints, api_visibility="private")
+        file.upload(read_file, file, [joints, shown], api_visibility="private")
     return page
+
+
+class Policy:
+    """ASGI: every answer forbids the browser to ask any other host, whatever a version of Gradio would."""
+
+    HEADER = (
+        b"content-security-policy",
+        b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+        b"form-action 'self'; frame-ancestors 'self'",
+    )
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        async def with_policy(message):
+            if message["type"] == "http.response.start":
+                message = message | {"headers": [*message["headers"], self.HEADER]}
+            await send(message)
+
+        await self.app(scope, receive, with_policy)
+
+
+def middleware(host: str) -> list[Middleware]:
+    """Of a local page also: only who calls this machine by its own name is answered, not a site that had its
+    name point here."""
+    named = [Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])]
+    return [Middleware(Policy), *(named if host in ("127.0.0.1", "localhost") else [])]
 
 
 def theme() -> gr.themes.Base:
