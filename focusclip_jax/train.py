@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import multiprocessing
 import os
 import pathlib
 import signal
+import sys
 from collections.abc import Iterator
 
+import grain
 import jax
 from flax import nnx
 from ml_collections import ConfigDict
@@ -46,8 +49,12 @@ def main(arguments: list[str]) -> None:
     config, root = configs.parse(arguments)
     distributed.initialize()
     checkpoints = Checkpoints(Workdir(root).checkpoints, config.keep_checkpoints)
-    with distributed.ending_together(checkpoints.last_good), distributed.only_first_speaks():
-        run(config, root, checkpoints)
+    try:
+        with distributed.ending_together(checkpoints.last_good), distributed.only_first_speaks():
+            run(config, root, checkpoints)
+    except NoBatch as error:
+        print(f"\nerror: {error}", file=sys.stderr, flush=True)  # below the progress bar
+        os._exit(2)  # at the end of Python the loader would wait for its worker once more
 
 
 def run(config: ConfigDict, root: pathlib.Path, checkpoints: Checkpoints) -> None:
@@ -93,20 +100,20 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    meter = Meter(config.batch_size)
+    meter = Meter(config, this.architecture, this.mesh.devices.flatten().tolist())
     evaluated = distributed.of_first(lambda: log.has_evaluation(first))
     if 0 < first < config.steps and first % config.evaluate_every == 0 and not evaluated:
         log.write(first, summary(this, current.params, evaluate(this, current)))
     with (
         StopSignal() as stop,
-        contextlib.closing(batches),
+        ending_loader(batches),
         tqdm(total=config.steps, initial=first, desc="training", unit="step") as bar,
     ):
         for step in range(first + 1, config.steps + 1):
             with meter.waiting():
                 batch = next_batch(batches, checkpoints)
             current, metrics = update(current, put(batch, this.mesh))
-            meter.add(metrics)
+            meter.add(metrics, tokens=batch["tokens"].shape[-1])
             meter.wait_for_step_before()
             bar.update()
             stopping = stop.after(step)  # asked once: a signal later in this step is for the next
@@ -117,7 +124,7 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
                 values = meter.read()
                 check_finite(values, step, checkpoints)
                 log.write(step, values | {"learning_rate": float(rate(step - 1))})
-                bar.set_postfix_str(f"loss {values['loss']:.3f}, {values['images_per_second']:.0f} images/s")
+                bar.set_postfix_str(progress(values))
             if saving:
                 checkpoints.save(step, current)
             if evaluating:
@@ -130,11 +137,43 @@ def train(this: Run, checkpoints: Checkpoints, log: MetricsLog, current: TrainSt
     return current
 
 
+class NoBatch(UserError):
+    """The loader gives no batch any more."""
+
+
+@contextlib.contextmanager
+def ending_loader(batches: grain.DatasetIterator) -> Iterator[None]:
+    """Close the loader after the block; where it was what failed, kill its workers instead.
+
+    One that died or was stopped in the middle of a message would be waited for without end.
+    """
+    try:
+        yield
+    except NoBatch:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        raise
+    except BaseException:
+        batches.close()
+        raise
+    batches.close()
+
+
+def progress(values: dict[str, float]) -> str:
+    """What the bar shows of a row: loss and speed."""
+    parts = [f"loss {values['loss']:.3f}", f"{values['images_per_second']:.0f} images/s"]
+    if "mfu" in values:
+        parts.append(f"MFU {values['mfu']:.0%}")
+    if values["data_wait"] >= 0.05:
+        parts.append(f"waiting for data {values['data_wait']:.0%}")
+    return ", ".join(parts)
+
+
 def next_batch(batches: Iterator[Batch], checkpoints: Checkpoints) -> Batch:
-    """Raises UserError where none comes: a worker died or hangs, or a file system does not answer."""
+    """Raises NoBatch where none comes: a worker died or hangs, or a file system does not answer."""
 
     def give_up(*_):
-        raise UserError(
+        raise NoBatch(
             f"no batch came for {PATIENCE_SECONDS} s: a loader worker or the file system of the shards "
             f"hangs; {checkpoints.last_good()}"
         )
@@ -147,7 +186,7 @@ def next_batch(batches: Iterator[Batch], checkpoints: Checkpoints) -> Batch:
         if WORKER_DIED not in str(error):
             raise
         reason = str(error).split(". ")[0]
-        raise UserError(f"no batch comes: {reason}; {checkpoints.last_good()}") from None
+        raise NoBatch(f"no batch comes: {reason}; {checkpoints.last_good()}") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
