@@ -139,9 +139,11 @@ def compile_step(config: ConfigDict, arch: Architecture, mesh) -> Compiled:
 def batch_shapes(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of the global batch with the longest texts."""
     rows, side, captions = config.batch_size, config.data.image_size, config.data.captions
-    return {
+    guides = {"heatmap": jax.ShapeDtypeStruct((rows, side, side), jnp.float32)}
+    if config.data.heatmap_on_device:  # so many as ten people have
+        guides = {"gaussians": jax.ShapeDtypeStruct((rows, 100, 5), jnp.float32)}
+    return guides | {
         "image": jax.ShapeDtypeStruct((rows, side, side, 3), jnp.uint8),
-        "heatmap": jax.ShapeDtypeStruct((rows, side, side), jnp.float32),
         "tokens": jax.ShapeDtypeStruct((rows, captions, max(config.text.buckets)), jnp.int32),
         "lengths": jax.ShapeDtypeStruct((rows, captions), jnp.int32),
         "image_id": jax.ShapeDtypeStruct((rows,), jnp.int32),
@@ -224,7 +226,7 @@ def describe(config: ConfigDict, arch: Architecture, mesh) -> str:
         f"{config.name}: {count:,} parameters, {config.model.dtype}, remat {config.model.remat}",
         f"{mesh.size} × {kind}, mesh {' × '.join(f'{name} {size}' for name, size in mesh.shape.items())}",
         f"global batch {config.batch_size:,}: {config.batch_size // mesh.size:,} a device, "
-        f"{2 if flops.losses.uses_focus(config.loss) else 1} views of {config.data.image_size} px, "
+        f"{flops.image_encodes(config)} views of {config.data.image_size} px, "
         f"{config.data.captions} × {max(config.text.buckets)} tokens",
     ]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ The compiler's own count will not do: it counts the body of a loop over layers o
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -73,18 +74,39 @@ class StepFlops:
     executed: int
 
 
+def image_encodes(config: ConfigDict) -> int:
+    """How often a step encodes each image of its batch: twice with a highlighted view."""
+    return 2 if losses.uses_focus(config.loss) else 1
+
+
 def of_step(arch: Architecture, config: ConfigDict, tokens: int) -> StepFlops:
     """config: of the run; tokens: the padded length of its texts. Frozen parameters are not deducted.
 
     A backward pass is twice a forward pass. Norms, softmax and the optimizer are left out (below 1 %).
     """
-    images = 2 if losses.uses_focus(config.loss) else 1
-    encode = config.batch_size * (
-        images * image_forward(arch) + config.data.captions * text_forward(arch, tokens)
-    )
+    images = image_encodes(config) * image_forward(arch)
+    encode = config.batch_size * (images + config.data.captions * text_forward(arch, tokens))
     # Every pair of rows, once in each direction; each chunk is computed once more in the backward pass.
     pairs = len(losses.term_weights(config.loss)) * 2 * 2 * config.batch_size**2 * arch.embedding
     repeated = encode * (config.model.remat + (config.micro_batches > 1))
     repeated += pairs * (config.loss.chunks > 1)
     model = 3 * (encode + pairs)
     return StepFlops(model, model + repeated)
+
+
+def account(arch: Architecture, config: ConfigDict, device_kind: str) -> dict[str, Any]:
+    """What the operations per second of a run are counted from, for its `run.json`.
+
+    Operations a step for each padded length of text, how often an example is encoded, and the peak that a
+    utilisation is of: None where `CHIPS` has none for this kind of device.
+    """
+    here = chip(device_kind)
+    return {
+        "per_step": {
+            str(tokens): of_step(arch, config, tokens).model for tokens in sorted(config.text.buckets)
+        },
+        "image_encodes": image_encodes(config),
+        "text_encodes": config.data.captions,
+        "chip": here.name if here else device_kind,
+        "peak_per_second": here.flops if here else None,
+    }

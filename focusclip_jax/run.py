@@ -9,10 +9,12 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
-from focusclip_jax import distributed, sharding, state
+from focusclip_jax import distributed, flops, sharding, state
 from focusclip_jax import optimizer as optimizers
 from focusclip_jax import workdir as workdirs
+from focusclip_jax.data.bucket import is_bucket
 from focusclip_jax.data.loader import LoaderSettings
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.data.text import Tokenizer, TokenTable, names_a_file
@@ -62,6 +64,8 @@ def set_up(config: ConfigDict, root: pathlib.Path) -> Run:
     if distributed.is_first():
         tokenizer.save(workdir.tokenizer)
     architecture = state.architecture(config, tokenizer.vocab_size)
+    kind = mesh.devices.flat[0].device_kind
+    workdirs.note(workdir, flops=flops.account(architecture, config, kind))
     graph = state.graph_of(architecture)
     optimizer = optimizers.make(config.optimizer, config.steps)
     benchmark = Benchmark.open(config.evaluation.tasks, pathlib.Path(config.evaluation.data_dir))
@@ -105,8 +109,11 @@ def open_validation(
 def check_inputs(config: ConfigDict) -> None:
     """Raise UserError that names every missing input of the config and the command that gets it."""
     lacking = []
+    if "://" in config.evaluation.data_dir:
+        raise UserError(f"--config.evaluation.data_dir={config.evaluation.data_dir}: expected a folder")
     where = config.data.train
-    if not where or ("*" not in where and not pathlib.Path(where).exists()):
+    in_bucket = is_bucket(where)
+    if not where or (not in_bucket and "*" not in where and not pathlib.Path(where).exists()):
         lacking.append(f"no shards at --config.data.train={where} (get them: {config.data.how_to_get})")
     tokenizer = config.text.tokenizer
     if names_a_file(tokenizer) and not pathlib.Path(tokenizer).exists():
@@ -132,8 +139,13 @@ def settle_tokenizer(config: ConfigDict, workdir: Workdir, shards: Shards) -> To
         return Tokenizer.load(config.text.tokenizer)
     if workdir.tokenizer.exists():
         return Tokenizer.load(workdir.tokenizer)
-    captions = (caption for i in range(len(shards)) for caption in shards.read(i).captions)
+    captions = (caption for _, captions in texts_of(shards) for caption in captions)
     return Tokenizer.train(captions, config.text.vocabulary)
+
+
+def texts_of(shards: Shards) -> tqdm:
+    """Activity and captions of each example, with a progress bar."""
+    return tqdm(shards.texts(), "reading captions", len(shards), unit=" images", delay=2, leave=False)
 
 
 def settle_training_text(workdir: Workdir, shards: Shards) -> training_text.TrainingText:
@@ -143,8 +155,8 @@ def settle_training_text(workdir: Workdir, shards: Shards) -> training_text.Trai
         known = training_text.read(workdir.training_text)
         if known and known.answers(names):
             return known
-    examples = (shards.read(i) for i in range(len(shards)))
-    text = training_text.collect((t for e in examples for t in (e.activity, *e.captions)), names)
+    words = (t for activity, captions in texts_of(shards) for t in (activity, *captions))
+    text = training_text.collect(words, names)
     training_text.write(workdir.training_text, text)
     return text
 
@@ -163,6 +175,7 @@ def loader_settings(config: ConfigDict) -> LoaderSettings:
         interpolation=config.data.interpolation,
         heatmap=config.data.heatmap,
         heatmap_scale=config.data.heatmap_scale,
+        heatmap_on_device=config.data.heatmap_on_device,
         threads=config.data.threads,
         workers=config.data.workers,
     )

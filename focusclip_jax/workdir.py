@@ -124,6 +124,13 @@ def begin_imported(
     write_text(workdir.run, json.dumps(described, indent=2) + "\n")
 
 
+def note(workdir: Workdir, **facts: Any) -> None:
+    """Add to what `begin` recorded in run.json; with several processes the first one does."""
+    if distributed.is_first():
+        about = json.loads(workdir.run.read_text()) | facts
+        write_text(workdir.run, json.dumps(about, indent=2) + "\n")
+
+
 def _check_resume(workdir: Workdir, config: ConfigDict, fingerprint: str, tokenizer_hash: str) -> None:
     before = json.loads(workdir.run.read_text())
     if "imported" in before:
