@@ -17,9 +17,13 @@ from focusclip_jax import config as configs
 from focusclip_jax import optimizer, sharding, state
 from focusclip_jax import workdir as workdirs
 from focusclip_jax.checkpoint import Checkpoints
+from focusclip_jax.data.shards import Shards
 from focusclip_jax.data.text import Tokenizer
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluate import mesh_here
+from focusclip_jax.evaluation import training_text
+from focusclip_jax.meter import OF_MACHINE
+from focusclip_jax.run import settle_training_text
 
 STEPS = 24
 
@@ -68,9 +72,8 @@ def final_params(root: pathlib.Path):
 
 def metrics(root: pathlib.Path):
     """The logged values that do not depend on the clock."""
-    clock = {"step_seconds", "images_per_second", "data_wait"}
     rows = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name not in clock} for row in rows]
+    return [{name: value for name, value in row.items() if name not in OF_MACHINE} for row in rows]
 
 
 def wait_for_step(root: pathlib.Path, process, step: int):
@@ -252,3 +255,12 @@ def test_a_diverged_loss_stops_with_the_last_good_step_named(figures, run_module
     assert done.returncode == 2
     assert "error: the loss is nan at step 4; no checkpoint was saved" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_training_on_from_an_import_collects_what_its_own_captions_say(figures, tmp_path):
+    """Nobody knows what an imported model's captions said: its file holds null."""
+    workdir = workdirs.Workdir(tmp_path)
+    training_text.write(workdir.training_text, None)
+    settled = settle_training_text(workdir, Shards.open(figures, "train"))
+    assert "standing" in settled.words
+    assert training_text.read(workdir.training_text) == settled
