@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -141,7 +142,7 @@ def ask(
 
 def _counted(total: int, progress: Callable[[float, str], object]) -> Iterator[Callable[[str], object]]:
     for done in range(total):
-        yield lambda doing, done=done: progress(done / total, doing)
+        yield functools.partial(progress, done / total)
 
 
 def _look(run: Run, shown: np.ndarray, values: np.ndarray, subject: np.ndarray | None) -> Look:

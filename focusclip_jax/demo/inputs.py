@@ -129,7 +129,7 @@ def _person(person: Any, number: int) -> np.ndarray:
 
 
 def _position(position: Any, where: str) -> tuple[float, float]:
-    pair = position if isinstance(position, list) and len(position) == 2 else [None]
+    pair: list[Any] = position if isinstance(position, list) and len(position) == 2 else [None]
     if not all(type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e6 for value in pair):
         raise UserError(f"{where} is {json.dumps(position)[:40]}; expected [x, y] in pixels of the photo.")
     return tuple(pair)
