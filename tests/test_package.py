@@ -22,7 +22,8 @@ from packaging.utils import canonicalize_name
 import focusclip_jax
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+PROJECT = PYPROJECT["project"]
 PACKAGES = ("focusclip_jax", "annotation", "pages")
 
 
@@ -141,10 +142,21 @@ def test_the_checks_of_a_forge_and_of_a_commit_are_those_of_the_checkout(path):
     if path.endswith("ci.yml"):
         (job,) = parsed["jobs"].values()
         assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
-        assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+        supported = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if ":: Python :: 3." in line]
+        assert job["strategy"]["matrix"]["python"] == supported
     else:
         entries = [hook["entry"] for repo in parsed["repos"] for hook in repo["hooks"]]
         assert entries == ["./launch.sh lint"]
+
+
+def test_every_module_of_the_packages_is_checked_by_mypy():
+    """Libraries may be without types; none of our modules is left out, and no kind of error."""
+    settings = PYPROJECT["tool"]["mypy"]
+    assert set(settings["packages"]) == set(PACKAGES)
+    assert not {"exclude", "ignore_errors", "disable_error_code", "follow_imports"} & set(settings)
+    (without_types,) = settings["overrides"]
+    assert set(without_types) == {"module", "ignore_missing_imports"}
+    assert not {module.partition(".")[0] for module in without_types["module"]} & set(PACKAGES)
 
 
 @pytest.fixture(scope="module")
