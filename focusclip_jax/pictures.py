@@ -42,7 +42,9 @@ def draw(
     How joints become a highlighted image is drawn only if that is what the second view is.
     """
     with contextlib.closing(
-        eval_batches(shards, table, dataclasses.replace(settings, captions=1, workers=0))
+        eval_batches(
+            shards, table, dataclasses.replace(settings, captions=1, workers=0, heatmap_on_device=False)
+        )
     ) as batches:
         batch = next(batches)
     views = {name: np.asarray(value) for name, value in embed(batch).items()}

@@ -8,7 +8,7 @@ output size, and the smoothing of the resize is a slightly wider, lower Gaussian
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,6 +26,8 @@ _MEMBERS = np.array(
 KINDS = ("parts", "joints", "box", "person")  # see `render`
 MIN_HALF_AXIS = 0.5  # pixels of the photograph; the 2023 code divides by zero here
 JOINT_SHARE = 0.05  # σ of a joint's Gaussian, of the longer side of the person's box: two σ are about a head
+NUMBERS = 5  # of each Gaussian, see `gaussians`
+NOTHING = (0.0, 0.0, 1.0, 1.0, 0.0)  # a Gaussian of height 0
 # Exponents below it are raised to it: e^-30 is nothing, but denormal numbers are slow.
 _NEGLIGIBLE = np.float32(-30)
 
@@ -36,7 +38,11 @@ def original_joints(joints: np.ndarray, stored: tuple[int, int], original: tuple
     stored, original: (height, width). Pixel centres map to pixel centres. Rounded to 1/1000 pixel,
     because the stored float32 would bring 100 back as 99.99999, which the heatmap truncates to 99.
     """
-    scale = np.array([original[1] / stored[1], original[0] / stored[0]])
+    return scaled_joints(joints, np.array([original[1] / stored[1], original[0] / stored[0]]))
+
+
+def scaled_joints(joints: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """`original_joints` by factors of x and y: (2,), or (P, 1, 2) for people of several images."""
     return np.round((np.asarray(joints, np.float64) + 0.5) * scale - 0.5, 3)
 
 
@@ -51,6 +57,13 @@ def ellipses(
     kind: one of `KINDS`; of "box" and "person" the only part is the whole person. Of "joints" each visible
     joint of a person with at least two, with equal half-axes.
     """
+    return _ellipses(joints, visibility, kind)[:2]
+
+
+def _ellipses(
+    joints: np.ndarray, visibility: np.ndarray, kind: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`ellipses`, and whose each is: int (G,), rising."""
     seen = np.asarray(visibility) != schema.MISSING
     pixels = np.where(seen[..., None], np.trunc(joints), np.nan)
     if kind == "parts":
@@ -65,8 +78,10 @@ def ellipses(
         people = drawn[:, 0]
         width = np.maximum(JOINT_SHARE * (high - low).max(axis=1), MIN_HALF_AXIS)
         half_axes = np.broadcast_to(width[:, None, None], (len(width), schema.JOINT_COUNT, 2))
-        return pixels[people, 0][seen[people]], half_axes[seen[people]]
-    return np.floor((low + high) / 2), np.maximum(np.floor((high - low) / 2), MIN_HALF_AXIS)
+        shown = seen & drawn
+        return pixels[people, 0][seen[people]], half_axes[seen[people]], np.nonzero(shown)[0]
+    half_axes = np.maximum(np.floor((high - low) / 2), MIN_HALF_AXIS)
+    return np.floor((low + high) / 2), half_axes, np.nonzero(drawn)[0]
 
 
 def render(
@@ -85,16 +100,58 @@ def render(
     of a person. "person" has a filled ellipse: 1 up to the half-axes of that box, and fading evenly to 0 half
     as far again. scale: of all half-axes.
     """
-    centres, half_axes = ellipses(joints, visibility, kind)
-    half_axes = scale * half_axes
     if kind == "person":
-        return _filled(centres, half_axes, view, size)
-    columns = _profiles(view.left, view.width, size[1], centres[:, 0], half_axes[:, 0])
-    rows = _profiles(view.top, view.height, size[0], centres[:, 1], half_axes[:, 1])
-    if view.mirrored:
-        columns = columns[:, ::-1]
-    heatmap = _product(rows, columns)
-    return np.clip(heatmap, 0, 1, out=heatmap)
+        centres, half_axes = ellipses(joints, visibility, kind)
+        return _filled(centres, scale * half_axes, view, size)
+    views = np.broadcast_to(np.array(view, np.float64), (len(joints), len(view)))
+    drawn, _ = gaussians(joints, visibility, views, size, kind, scale)
+    return draw(drawn, [len(drawn)], size)[0]
+
+
+def gaussians(
+    joints: np.ndarray,
+    visibility: np.ndarray,
+    views: np.ndarray,
+    size: tuple[int, int],
+    kind: str = "parts",
+    scale: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a heatmap is the sum of, for the people of any number of images at once, and whose each is.
+
+    joints, visibility, size, kind, scale: see `render`; not for "person". views: (P, 5), a `View` of each
+    person's photograph. Returns float64 (G, 5): x, y, σ along x, σ along y (all in pixels of the output) and
+    height of each Gaussian; and the number of its person, int (G,), rising.
+
+    A bilinear resize by a factor s averages with a triangle of half-width max(s, 1) photograph pixels,
+    whose variance is max(s, 1)² / 6: variances add, and the peak falls so that the area stays.
+    """
+    centres, half_axes, person = _ellipses(joints, visibility, kind)
+    half_axes = scale * half_axes
+    across = np.array([size[1], size[0]])
+    start, extent, mirrored = views[person, :2], views[person, 2:4], views[person, 4]
+    step = extent / across
+    sigma = np.sqrt(half_axes**2 + np.maximum(step, 1.0) ** 2 / 6)
+    middle = (centres + 0.5 - start) / step - 0.5
+    middle[:, 0] += mirrored * (size[1] - 1 - 2 * middle[:, 0])
+    height = (half_axes / sigma).prod(axis=1, keepdims=True)
+    return np.concatenate([middle, sigma / step, height], axis=1), person
+
+
+def draw(drawn: np.ndarray, counts: Sequence[int] | np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Heatmaps float32 (N, H, W), each the sum of its Gaussians, at most 1.
+
+    drawn: (G, 5), see `gaussians`. counts: (N,), how many of them are of each image, in order.
+    `models.focusclip.drawn` is the same on a device.
+    """
+    columns = _profiles(drawn[:, 0], drawn[:, 2], size[1])
+    rows = _profiles(drawn[:, 1], drawn[:, 3], size[0]) * drawn[:, 4:].astype(np.float32)
+    heatmaps = np.empty((len(counts), *size), np.float32)
+    end = 0
+    for heatmap, count in zip(heatmaps, counts, strict=True):
+        begin, end = end, end + count
+        _product(rows[begin:end], columns[begin:end], heatmap)
+        np.minimum(heatmap, 1, out=heatmap)
+    return heatmaps
 
 
 def _filled(centres: np.ndarray, half_axes: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:
@@ -109,43 +166,20 @@ def _filled(centres: np.ndarray, half_axes: np.ndarray, view: View, size: tuple[
     return heatmap[:, ::-1] if view.mirrored else heatmap
 
 
-def gaussian(centre: Iterable[float], half_axes: Iterable[float], size: tuple[int, int]) -> np.ndarray:
-    """One Gaussian, float32 (H, W).
-
-    centre, half_axes: (2,), x then y, as shares of the sides. size: (H, W).
-    """
-    (x, y), (across, down) = centre, half_axes
-    column = np.exp(-0.5 * (((np.arange(size[0]) + 0.5) / size[0] - y) / down) ** 2)
-    row = np.exp(-0.5 * (((np.arange(size[1]) + 0.5) / size[1] - x) / across) ** 2)
-    return (column[:, None] * row).astype(np.float32)
-
-
 # OpenBLAS starts threads above 2^18 multiplications, and they wait by spinning: beside a busy training
 # step a product of 0.1 ms was measured to take 15 ms on average. Smaller pieces stay on this thread.
 _PIECE = 2**17
 
 
-def _product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _product(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
     """rows.T @ columns piece by piece: (G, H) and (G, W) → (H, W)."""
-    product = np.empty((rows.shape[1], columns.shape[1]), np.float32)
     step = max(1, _PIECE // max(1, columns.size))
-    for start in range(0, len(product), step):
+    for start in range(0, len(out), step):
         piece = slice(start, start + step)
-        np.matmul(rows[:, piece].T, columns, out=product[piece])
-    return product
+        np.matmul(rows[:, piece].T, columns, out=out[piece])
 
 
-def _profiles(
-    start: float, extent: float, count: int, centres: np.ndarray, half_axes: np.ndarray
-) -> np.ndarray:
-    """Each Gaussian along one axis at `count` pixel centres, float32 (G, count), smoothed by the resize.
-
-    A bilinear resize by a factor s averages with a triangle of half-width max(s, 1) photograph pixels,
-    whose variance is max(s, 1)² / 6: variances add, and the peak falls so that the area stays.
-    """
-    step = extent / count
-    variance = half_axes**2 + max(step, 1.0) ** 2 / 6
-    at = start + (np.arange(count) + 0.5) * step - 0.5
-    distances = ((at - centres[:, None]) / np.sqrt(2 * variance)[:, None]).astype(np.float32)
-    peaks = (half_axes / np.sqrt(variance)).astype(np.float32)
-    return peaks[:, None] * np.exp(np.maximum(-distances * distances, _NEGLIGIBLE))
+def _profiles(middles: np.ndarray, sigmas: np.ndarray, count: int) -> np.ndarray:
+    """Gaussians of height 1 at `count` pixel centres of an axis, float32 (G, count). Two (G,) in pixels."""
+    distances = ((np.arange(count) - middles[:, None]) / (np.sqrt(2) * sigmas[:, None])).astype(np.float32)
+    return np.exp(np.maximum(-distances * distances, _NEGLIGIBLE))

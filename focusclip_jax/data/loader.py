@@ -6,7 +6,8 @@ workers and the number of processes change nothing but speed, and a resume is a 
 
 A batch is a dict of numpy arrays; b of the B global rows lie on this process, in order:
     image     uint8   (b, H, W, 3)  RGB
-    heatmap   float32 (b, H, W)     in [0, 1]
+    heatmap   float32 (b, H, W)     in [0, 1]; or in its place, for the step to draw it:
+    gaussians float32 (b, G, 5)     see `heatmaps.gaussians`; G is the same in all batches of the shards
     tokens    int32   (b, C, T)     padded with the table's pad id
     lengths   int32   (b, C)        ids before the padding, start and end token included
     image_id  int32   (b,)          record number in the shards
@@ -16,12 +17,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import grain
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
+from annotation import schema
 from focusclip_jax.data import augment, heatmaps, images
 from focusclip_jax.data.augment import View
 from focusclip_jax.data.shards import Example, Shards
@@ -30,7 +34,7 @@ from focusclip_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
-# What a second view can be guided by beside `heatmaps.KINDS`, and should not help; see `_guidance`.
+# What a second view can be guided by beside `heatmaps.KINDS`, and should not help; see `_gaussians`.
 CONTROLS = ("shuffled", "constant", "centred", "random")
 
 
@@ -44,7 +48,8 @@ class LoaderSettings:
     crop_area: smallest and largest share of the image that a random crop keeps; (1, 1) never crops.
     crop_aspect: largest change of a crop's width-to-height ratio, as a factor.
     flip: probability that an image is mirrored, with its words.
-    heatmap, heatmap_scale: what the second view is guided by, see `config.data`.
+    heatmap, heatmap_scale: what the second view is guided by, see `config.data`. heatmap_on_device: leave the
+        drawing to the step.
     fit, interpolation: how a whole image becomes image_size, see `images.model_input`. With fit="crop"
         the area and aspect of a random crop are relative to that central part.
     threads: batches made at once; 0 makes each when it is asked for. workers: processes, each with
@@ -63,6 +68,7 @@ class LoaderSettings:
     interpolation: str = "bilinear"
     heatmap: str = "parts"
     heatmap_scale: float = 1.0
+    heatmap_on_device: bool = False
     threads: int = 2
     workers: int = 0
     prefetch: int = 4
@@ -92,6 +98,10 @@ class LoaderSettings:
         )
         _expect(self.heatmap_scale > 0, f"heatmap_scale is {self.heatmap_scale}, expected a factor above 0")
         _expect(
+            self.heatmap != "person" or not self.heatmap_on_device,
+            "heatmap_on_device is set, and heatmap is person, which only the loader draws",
+        )
+        _expect(
             self.interpolation in images.FILTERS,
             f"interpolation is {self.interpolation}, expected one of {', '.join(images.FILTERS)}",
         )
@@ -118,7 +128,8 @@ def train_batches(
             f"{shards.where(silent[0])}: has no caption ({len(silent)} of {len(shards)} have none)"
         )
     order = grain.MapDataset.range(len(shards)).seed(settings.seed).shuffle().repeat()
-    make = functools.partial(_train_batch, shards, table, settings, rows)
+    most = _most_gaussians(shards, settings)
+    make = functools.partial(_train_batch, shards, table, settings, rows, most)
     batches = order.batch(settings.batch_size).map_with_index(make)
     return _iterate(batches[start_step:], settings)
 
@@ -139,13 +150,14 @@ def eval_batches(
     rows = _local_rows(settings.batch_size, process_index, process_count)
     _check(shards, table, settings)
     steps = -(-len(shards) // settings.batch_size)
-    make = functools.partial(_eval_batch, shards, table, settings, rows)
+    most = _most_gaussians(shards, settings)
+    make = functools.partial(_eval_batch, shards, table, settings, rows, most)
     return _iterate(grain.MapDataset.range(steps).map(make), settings)
 
 
 # The JPEG decoder may shrink to this many times the output; the rest of the smoothing is the resize's own.
 # Measured on photographs of 1280x720: mean difference 0.4 of 255 from a full decode, in half its time.
-_MARGIN = 1.25
+_MARGIN = 1.2
 
 
 def picture(
@@ -155,15 +167,17 @@ def picture(
 
     view: pixels of the stored image. where: file and record, for the UserError of a broken image.
     """
-    enough = (
-        _MARGIN * size[0] * example.height / view.height,
-        _MARGIN * size[1] * example.width / view.width,
-    )
-    pixels = images.decode(example.image, where, enough)
-    seen = augment.scale_view(view, pixels.shape[0] / example.height, pixels.shape[1] / example.width)
-    box = seen.left, seen.top, seen.left + seen.width, seen.top + seen.height
-    image = images.resize(pixels, box, size, interpolation)
-    return image[:, ::-1] if view.mirrored else image
+    image = np.empty((*size, 3), np.uint8)
+    _draw_picture(image, example, view, where, interpolation)
+    return image
+
+
+def _draw_picture(image: np.ndarray, example: Example, view: View, where: str, interpolation: str) -> None:
+    height, width = image.shape[:2]
+    enough = _MARGIN * height * example.height / view.height, _MARGIN * width * example.width / view.width
+    right, bottom = (view.left + view.width) / example.width, (view.top + view.height) / example.height
+    part = view.left / example.width, view.top / example.height, min(right, 1.0), min(bottom, 1.0)
+    images.decode_view(example.image, where, enough, part, view.mirrored, interpolation, out=image)
 
 
 def joint_heatmap(
@@ -184,23 +198,90 @@ def joint_heatmap(
 _GUIDANCE = 1 << 40
 
 
-def _guidance(example: Example, view: View, settings: LoaderSettings, position: int) -> np.ndarray:
-    """What a second view is guided by, float32 (H, W): of an image's own people, or as a control of nothing.
+class _Shown(NamedTuple):
+    """An example, how it is seen, and its position in the global order."""
 
-    "constant" is 1 everywhere. "centred" is one Gaussian in the middle whose σ is a quarter of each side.
-    "random" is one with its middle anywhere and a σ of 0.1 to 0.4 of each side, all uniform and functions of
-    the seed and of `position` in the global order. "shuffled" is "parts" here: see `_guide`.
+    example: Example
+    view: View
+    position: int
+
+
+def _gaussians(shown: Sequence[_Shown], settings: LoaderSettings) -> tuple[np.ndarray, np.ndarray]:
+    """What second views are guided by: of the images' own people, or as a control of nothing.
+
+    "constant" is 1 everywhere: a Gaussian without end. "centred" is one in the middle whose σ is a quarter of
+    each side. "random" is one with its middle anywhere and a σ of 0.1 to 0.4 of each side, all uniform and
+    functions of the seed and of the position. "shuffled" is "parts" here: see `_guide`.
+    Returns Gaussians (G, 5), see `heatmaps.gaussians`, and how many of them are of each, (N,).
     """
-    size = settings.image_size
+    one, size = np.ones(len(shown), int), settings.image_size
+    sides = np.array([size[1], size[0]])
     if settings.heatmap == "constant":
-        return np.ones(size, np.float32)
-    if settings.heatmap == "centred":
-        return heatmaps.gaussian((0.5, 0.5), (0.25, 0.25), size)
-    if settings.heatmap == "random":
-        randoms = augment.uniforms(settings.seed + _GUIDANCE, np.array([position]), 4)[0]
-        return heatmaps.gaussian(randoms[:2], 0.1 + 0.3 * randoms[2:], size)
-    kind = "parts" if settings.heatmap == "shuffled" else settings.heatmap
-    return joint_heatmap(example, view, size, kind, settings.heatmap_scale)
+        return np.tile([0.0, 0.0, np.inf, np.inf, 1.0], (len(shown), 1)), one
+    if settings.heatmap in ("centred", "random"):
+        randoms = np.full((len(shown), 4), 0.5)
+        if settings.heatmap == "random":
+            positions = np.array([one.position for one in shown])
+            randoms = augment.uniforms(settings.seed + _GUIDANCE, positions, 4)
+        middle = randoms[:, :2] * sides - 0.5
+        sigma = (0.1 + 0.3 * randoms[:, 2:]) * sides
+        return np.concatenate([middle, sigma, one[:, None]], axis=1), one
+    people = [len(example.joints) for example, _, _ in shown]
+    image = np.repeat(np.arange(len(shown)), people)
+    scales = np.array(
+        [(e.original_width / e.width, e.original_height / e.height) for e, _, _ in shown]
+    ).reshape(-1, 2)
+    views = np.array(
+        [augment.scale_view(view, *scale[::-1]) for (_, view, _), scale in zip(shown, scales, strict=True)]
+    ).reshape(-1, len(View._fields))
+    joints = np.concatenate([example.joints for example, _, _ in shown])
+    visibility = np.concatenate([example.visibility for example, _, _ in shown])
+    gaussians, person = heatmaps.gaussians(
+        heatmaps.scaled_joints(joints, scales[image, None]),
+        visibility,
+        views[image],
+        size,
+        "parts" if settings.heatmap == "shuffled" else settings.heatmap,
+        settings.heatmap_scale,
+    )
+    return gaussians, np.bincount(image[person], minlength=len(shown))
+
+
+def _guidance(shown: Sequence[_Shown], settings: LoaderSettings, most: int) -> np.ndarray:
+    """Heatmaps float32 (N, H, W), or for the step to draw them their Gaussians float32 (N, most, 5)."""
+    if settings.heatmap == "person":
+        return np.stack(
+            [
+                joint_heatmap(example, view, settings.image_size, "person", settings.heatmap_scale)
+                for example, view, _ in shown
+            ]
+        )
+    gaussians, counts = _gaussians(shown, settings)
+    if not settings.heatmap_on_device:
+        return heatmaps.draw(gaussians, counts, settings.image_size)
+    padded = np.full((len(shown), most, heatmaps.NUMBERS), heatmaps.NOTHING, np.float32)
+    padded[np.arange(most) < counts[:, None]] = gaussians
+    return padded
+
+
+@functools.lru_cache(maxsize=8)
+def _most_people(shards: Shards) -> int:
+    """People of the image that has most of them: known only to whoever has read all records."""
+    records = tqdm(range(len(shards)), desc="counting people", unit="image", leave=False)
+    return max(len(shards.read(record).joints) for record in records)
+
+
+def _most_gaussians(shards: Shards, settings: LoaderSettings) -> int:
+    """How many Gaussians any image has at most; 0 where heatmaps are rendered here.
+
+    The same number in all batches and processes: a step is compiled once, and global arrays fit together.
+    """
+    if not settings.heatmap_on_device:
+        return 0
+    if settings.heatmap in ("constant", "centred", "random"):
+        return 1
+    each = {"joints": schema.JOINT_COUNT, "box": 1}.get(settings.heatmap, len(schema.PARTS))
+    return each * max(1, _most_people(shards))
 
 
 def _guide(settings: LoaderSettings, step: int) -> int:
@@ -216,11 +297,17 @@ def _guide(settings: LoaderSettings, step: int) -> int:
 
 
 def _train_batch(
-    shards: Shards, table: TokenTable, settings: LoaderSettings, rows: slice, step: int, records: np.ndarray
+    shards: Shards,
+    table: TokenTable,
+    settings: LoaderSettings,
+    rows: slice,
+    most: int,
+    step: int,
+    records: np.ndarray,
 ) -> Batch:
     positions = step * settings.batch_size + np.arange(settings.batch_size)
-    most = int(table.counts[records].max())
-    randoms = augment.uniforms(settings.seed, positions, augment.RANDOMS_PER_VIEW + most)
+    captions = int(table.counts[records].max())
+    randoms = augment.uniforms(settings.seed, positions, augment.RANDOMS_PER_VIEW + captions)
     of_view, of_captions = np.split(randoms, [augment.RANDOMS_PER_VIEW], axis=1)
     mirrored = augment.is_mirrored(of_view, settings.flip)
     sequences = 2 * _draw_captions(table, records, of_captions, settings.captions) + mirrored[:, None]
@@ -236,14 +323,16 @@ def _train_batch(
             largest=augment.fitted(example.height, example.width, settings.image_size, settings.fit),
         )
 
-    def show(example: Example, view: View, where: str) -> np.ndarray:
-        return picture(example, view, settings.image_size, where, settings.interpolation)
+    def show(image: np.ndarray, example: Example, view: View, where: str) -> None:
+        _draw_picture(image, example, view, where, settings.interpolation)
 
-    batch = _images(shards, records, view, show, settings, rows, step)
+    batch = _images(shards, records, view, show, settings, rows, most, step)
     return batch | _texts(table, sequences, settings, rows)
 
 
-def _eval_batch(shards: Shards, table: TokenTable, settings: LoaderSettings, rows: slice, step: int) -> Batch:
+def _eval_batch(
+    shards: Shards, table: TokenTable, settings: LoaderSettings, rows: slice, most: int, step: int
+) -> Batch:
     wanted = step * settings.batch_size + np.arange(settings.batch_size)
     records = np.minimum(wanted, len(shards) - 1)
     nth = np.arange(settings.captions)
@@ -254,44 +343,55 @@ def _eval_batch(shards: Shards, table: TokenTable, settings: LoaderSettings, row
     def view(row: int, example: Example) -> View:
         return augment.fitted(example.height, example.width, size, fit)
 
-    def show(example: Example, view: View, where: str) -> np.ndarray:
+    def show(image: np.ndarray, example: Example, view: View, where: str) -> None:
         # The very pixels that evaluation and users' images get.
-        return images.model_input(images.decode(example.image, where), size, fit, settings.interpolation)
+        pixels = images.decode(example.image, where)
+        image[...] = images.model_input(pixels, size, fit, settings.interpolation)
 
-    batch = _images(shards, records, view, show, settings, rows, step)
+    batch = _images(shards, records, view, show, settings, rows, most, step)
     batch |= _texts(table, sequences, settings, rows)
     return batch | {"mask": (wanted < len(shards))[rows]}
+
+
+_TOGETHER = 32  # images whose heatmaps are drawn at once: numpy's calls cost more than their arithmetic
 
 
 def _images(
     shards: Shards,
     records: np.ndarray,
     view: Callable[[int, Example], View],
-    show: Callable[[Example, View, str], np.ndarray],
+    show: Callable[[np.ndarray, Example, View, str], None],
     settings: LoaderSettings,
     rows: slice,
+    most: int,
     step: int,
 ) -> Batch:
-    """Images and heatmaps of this process's rows.
+    """Images of this process's rows and what guides their second views.
 
-    view: from a row of the global batch and its example. show: the image of an example through a view; the
-    text names the example in messages.
+    view: from a row of the global batch and its example. show: draws the image of an example through a view;
+    the text names the example in messages. most: Gaussians an image, see `_most_gaussians`.
     """
     local = records[rows]
     image = np.empty((len(local), *settings.image_size, 3), np.uint8)
-    heatmap = np.empty((len(local), *settings.image_size), np.float32)
+    name, shape = "heatmap", settings.image_size
+    if settings.heatmap_on_device:
+        name, shape = "gaussians", (most, heatmaps.NUMBERS)
+    guides = np.empty((len(local), *shape), np.float32)
     further = _guide(settings, step)
-    for at, record in enumerate(local):
+    shown: list[_Shown] = []
+    for at, (record, example) in enumerate(zip(local, shards.read_each(local), strict=True)):
         row = rows.start + at
-        example = shards.read(record)
         seen = view(row, example)
-        image[at] = show(example, seen, shards.where(record))
+        show(image[at], example, seen, shards.where(record))
         if further:
             row = (row + further) % len(records)
             example = shards.read(records[row])
             seen = view(row, example)
-        heatmap[at] = _guidance(example, seen, settings, step * settings.batch_size + row)
-    return {"image": image, "heatmap": heatmap, "image_id": local.astype(np.int32)}
+        shown.append(_Shown(example, seen, step * settings.batch_size + row))
+        if len(shown) == _TOGETHER or at == len(local) - 1:
+            guides[at + 1 - len(shown) : at + 1] = _guidance(shown, settings, most)
+            shown = []
+    return {"image": image, name: guides, "image_id": local.astype(np.int32)}
 
 
 _ABSENT = -1  # stands for a sequence where an example has fewer captions than asked for
@@ -343,7 +443,9 @@ def _expect(condition: bool, message: str) -> None:
 
 
 def _iterate(batches: grain.MapDataset, settings: LoaderSettings) -> grain.DatasetIterator:
-    options = grain.ReadOptions(settings.threads, settings.prefetch if settings.threads else 0)
+    # Grain makes no more batches at once than it may keep, however many threads there are.
+    ready = max(settings.prefetch, settings.threads) if settings.threads else 0
+    options = grain.ReadOptions(settings.threads, ready)
     dataset = batches.to_iter_dataset(options)
     if settings.workers:
         # Grain reads absl flags to start its workers; nobody has parsed them in a test or a notebook.

@@ -100,13 +100,19 @@ class FocusCLIP(nnx.Module):
     def views(self, batch: Mapping[str, jax.Array], focus: bool) -> dict[str, jax.Array]:
         """All embeddings of a batch: "image" (B, D), "text" (B, C, D) and, if asked for, "focus" (B, D)."""
         image = unit_pixels(batch["image"])
+        if focus:
+            heatmap = (
+                batch["heatmap"]
+                if "heatmap" in batch
+                else drawn(batch["gaussians"], (image.shape[1], image.shape[2]))
+            )
         tokens, lengths = batch["tokens"], batch["lengths"]
         captions = self.encode_text(tokens.reshape(-1, tokens.shape[-1]), lengths.reshape(-1))
         embeddings = {TEXT: captions.reshape(*lengths.shape, -1)}
         if focus and self.architecture.focus_tower == "shared":
             # One pass over both views, interleaved so that a batch sharded over devices stays where it is.
-            pair = jnp.stack([image, self.highlight(image, batch["heatmap"])], axis=1)
-            weights = self.token_weights(batch["heatmap"])
+            pair = jnp.stack([image, self.highlight(image, heatmap)], axis=1)
+            weights = self.token_weights(heatmap)
             if weights is not None:
                 weights = jnp.stack([jnp.ones_like(weights), weights], axis=1).reshape(-1, weights.shape[-1])
             both = self.encode_image(pair.reshape(-1, *image.shape[1:]), weights)
@@ -114,7 +120,7 @@ class FocusCLIP(nnx.Module):
             return embeddings | {IMAGE: both[:, 0], FOCUS: both[:, 1]}
         embeddings[IMAGE] = self.encode_image(image)
         if focus:
-            embeddings[FOCUS] = self.encode_focus(image, batch["heatmap"])
+            embeddings[FOCUS] = self.encode_focus(image, heatmap)
         return embeddings
 
     def normalise(self, image: jax.Array) -> jax.Array:
@@ -123,6 +129,22 @@ class FocusCLIP(nnx.Module):
         mean = jnp.asarray(a.pixel_mean, jnp.float32)
         std = jnp.asarray(a.pixel_std, jnp.float32)
         return ((image - mean) / std).astype(a.dtype)
+
+
+def drawn(gaussians: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Heatmaps float32 (B, H, W), each the sum of its Gaussians, at most 1: `data.heatmaps.draw` on a device.
+
+    gaussians: (B, G, 5): x, y, σ along x, σ along y, height; those of height 0 fill up. size: (H, W).
+    """
+    x, y, across, down, height = (gaussians[..., i, None] for i in range(5))
+
+    def profiles(middle, sigma, count):  # (B, G, count)
+        return jnp.exp(-0.5 * jnp.square((jnp.arange(count, dtype=jnp.float32) - middle) / sigma))
+
+    rows, columns = height * profiles(y, down, size[0]), profiles(x, across, size[1])
+    # GPUs and TPUs would round the factors to ten bits and fewer.
+    total = jnp.einsum("bgh,bgw->bhw", rows, columns, precision=jax.lax.Precision.HIGHEST)
+    return jnp.minimum(total, 1.0)
 
 
 def kept(heatmap: jax.Array, alpha: jax.Array | float) -> jax.Array:

@@ -5,7 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from focusclip_jax.data.images import decode, load_rgb, model_input, resize
+from focusclip_jax.data.images import decode, decode_view, load_rgb, model_input, resize
 from focusclip_jax.errors import UserError
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "preprocessing.npz")
@@ -164,3 +164,23 @@ def test_damage_of_any_sort_is_one_sentence(kind):
             messages.append(str(error))
     assert len(messages) > 10
     assert all(message.startswith("image: not a readable image (") for message in messages)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("least", [(0, 0), (30, 40)])
+def test_a_view_of_a_jpeg_has_the_pixels_of_decoding_and_resizing(mirrored, least):
+    rng = np.random.default_rng(0)
+    coarse = PIL.Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
+    file = io.BytesIO()
+    coarse.resize((128, 96), PIL.Image.Resampling.BICUBIC).save(file, "JPEG")
+    pixels = decode(file.getvalue(), min_size=least)
+    height, width = pixels.shape[:2]
+    part = 0.125, 0.0, 0.9, 0.75
+    box = part[0] * width, part[1] * height, part[2] * width, part[3] * height
+    for view, expected in (
+        (part, resize(pixels, box, (20, 24), "bicubic")),
+        ((0, 0, 1, 1), pixels),  # nothing to do, but perhaps to mirror
+    ):
+        out = np.empty_like(expected)
+        decode_view(file.getvalue(), "image", least, view, mirrored, "bicubic", out)
+        np.testing.assert_array_equal(out, expected[:, ::-1] if mirrored else expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from focusclip_jax.data.loader import CONTROLS, LoaderSettings, eval_batches, tr
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.data.text import Tokenizer, TokenTable
 from focusclip_jax.errors import UserError
-from focusclip_jax.models.focusclip import FocusCLIP, blurred, crop_to_subject, second_view
+from focusclip_jax.models.focusclip import FocusCLIP, blurred, crop_to_subject, drawn, second_view
 
 KINDS = configs.CHOICES["data.heatmap"]
 VIEWS = configs.CHOICES["model.focus_view"]
@@ -263,3 +264,36 @@ def test_a_blur_keeps_a_flat_image_and_flattens_a_checkerboard():
     np.testing.assert_allclose(blurred(jnp.full((1, 16, 16, 3), 0.3)), 0.3, atol=1e-6)
     board = (np.indices((16, 16)).sum(0) % 2)[None, :, :, None] * np.ones(3, np.float32)
     assert np.ptp(np.asarray(blurred(jnp.asarray(board)))[0, 4:12, 4:12]) < 0.05
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"person"}))
+def test_heatmaps_drawn_inside_the_step_are_those_of_the_loader(data, kind):
+    changed = dataclasses.replace(SETTINGS, heatmap=kind, heatmap_on_device=True)
+    shape = set()
+    for make in (train_batches, eval_batches):
+        here = make(*data, dataclasses.replace(changed, heatmap_on_device=False))
+        there = make(*data, changed)
+        with contextlib.closing(here), contextlib.closing(there):
+            for expected, batch in zip(itertools.islice(here, 3), itertools.islice(there, 3), strict=True):
+                drawn_there = np.asarray(drawn(batch["gaussians"], (24, 32)))
+                np.testing.assert_allclose(drawn_there, expected["heatmap"], atol=1e-5)
+                assert "heatmap" not in batch
+                shape.add(batch["gaussians"].shape)
+    assert len(shape) == 1  # so that a step is compiled once
+
+
+@pytest.mark.parametrize("view", ["dim", "tokens"])
+def test_the_model_takes_gaussians_in_place_of_the_heatmap(view):
+    numbers = np.array([[[4, 9, 2, 3, 0.9], [12, 3, 3, 1, 0.8], [*heatmaps.NOTHING]]] * 4, np.float32)
+    heatmap = heatmaps.draw(numbers.reshape(-1, 5), [3] * 4, (16, 16))
+    rest = {name: value for name, value in BATCH.items() if name != "heatmap"}
+    expected = model(view).views(rest | {"heatmap": heatmap}, focus=True)
+    embeddings = model(view).views(rest | {"gaussians": numbers}, focus=True)
+    for name in expected:
+        np.testing.assert_allclose(embeddings[name], expected[name], atol=1e-5)
+    assert np.abs(expected["focus"] - expected["image"]).max() > 1e-4
+
+
+def test_a_filled_person_is_only_drawn_by_the_loader():
+    with pytest.raises(UserError, match="heatmap is person, which only the loader draws"):
+        dataclasses.replace(SETTINGS, heatmap="person", heatmap_on_device=True)
