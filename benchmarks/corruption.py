@@ -66,7 +66,7 @@ def measure(folder: pathlib.Path, times: int, seed: int) -> str:
     kinds = {
         "shard": (read_shards, [*shards.glob("*-train.tfrecord-*")]),
         "shard index": (read_shards, [*shards.glob("*-train.index-*")]),
-        "token cache": (read_cache, [*cache.glob("*.npz")]),
+        "token cache": (read_cache, [*cache.glob("*/*")]),
         "checkpoint": (read_checkpoint, files(checkpoints / "2", "manifest.json", wanted=False)),
         "checkpoint manifest": (read_checkpoint, files(checkpoints / "2", "manifest.json", wanted=True)),
     }

@@ -17,8 +17,8 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -30,6 +30,7 @@ from annotation import schema
 from focusclip_jax.data.bucket import Bucket, Folder, is_bucket, place
 from focusclip_jax.errors import UserError
 
+_Made = TypeVar("_Made")
 _NAME = re.compile(r"(?P<dataset>.+)-(?P<split>[^-]+)\.tfrecord-(?P<shard>\d{5})-of-(?P<shards>\d{5})")
 _HEADER = struct.Struct("<QI")  # payload length, its checksum
 _FOOTER = struct.Struct("<I")  # checksum of the payload
@@ -127,10 +128,17 @@ class Shards:
 
     def __iter__(self) -> Iterator[Example]:
         """All examples in order, read in long stretches: one request of a bucket is for many of them."""
+        return self._in_order(self._example)
+
+    def texts(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Activity and captions of all examples in order, read like the examples but with less work."""
+        return self._in_order(self._texts)
+
+    def _in_order(self, make: Callable[[int, bytes], _Made]) -> Iterator[_Made]:
         for shard, storage in enumerate(self._places):
-            read = functools.partial(self._stretch, shard)
-            for examples in storage.map(read, self._stretches(shard), ahead=_STRETCHES_AHEAD):
-                yield from examples
+            read = functools.partial(self._stretch, shard, make)
+            for made in storage.map(read, self._stretches(shard), ahead=_STRETCHES_AHEAD):
+                yield from made
 
     def read(self, i: int) -> Example:
         """Example i. Raises UserError naming file and record where the record is damaged."""
@@ -181,17 +189,34 @@ class Shards:
             yield range(at, end)
             at = end
 
-    def _stretch(self, shard: int, records: range) -> list[Example]:
+    def _stretch(self, shard: int, make: Callable[[int, bytes], _Made], records: range) -> list[_Made]:
         begin = self._start(shard, records.start)
         name = os.path.basename(self.paths[shard])
         data = self._places[shard].read(name, begin, int(self._ends[records.stop - 1]))
+        starts = [begin, *self._ends[records.start : records.stop - 1].tolist()]
+        ends = self._ends[records.start : records.stop].tolist()
         return [
-            self._example(i, data[self._start(shard, i) - begin : int(self._ends[i]) - begin])
-            for i in records
+            make(i, data[start - begin : end - begin])
+            for i, start, end in zip(records, starts, ends, strict=True)
         ]
 
     def _example(self, i: int, record: bytes) -> Example:
         """Example i from all bytes of its record."""
+        try:
+            return _example(self._features(i, record))
+        except ValueError as error:
+            raise UserError(f"{self.where(i)}: not an example of schema {schema.VERSION} ({error})") from None
+
+    def _texts(self, i: int, record: bytes) -> tuple[str, tuple[str, ...]]:
+        features = self._features(i, record)
+        activity, captions = (features[name].bytes_list.value for name in (schema.ACTIVITY, schema.CAPTIONS))
+        try:
+            return b"".join(activity).decode(), tuple(caption.decode() for caption in captions)
+        except ValueError as error:
+            raise UserError(f"{self.where(i)}: not an example of schema {schema.VERSION} ({error})") from None
+
+    def _features(self, i: int, record: bytes):
+        """The feature map of example i; UserError where the record is not the one that was packed."""
         length = len(record) - _FRAME
         if not _intact(record, length):
             raise UserError(f"{self.where(i)}: damaged (checksum mismatch); copy or pack this shard again")
@@ -201,10 +226,7 @@ class Shards:
             message = tf_example_pb2.Example.FromString(record[_HEADER.size : -_FOOTER.size])
         except DecodeError:
             raise UserError(f"{self.where(i)}: not a tf.train.Example") from None
-        try:
-            return _example(message.features.feature)
-        except ValueError as error:
-            raise UserError(f"{self.where(i)}: not an example of schema {schema.VERSION} ({error})") from None
+        return message.features.feature
 
 
 def _example(features) -> Example:

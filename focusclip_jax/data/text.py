@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import gzip
 import hashlib
+import heapq
 import json
 import os
 import pathlib
-import zipfile
-from collections.abc import Iterable, Sequence
-from typing import Any
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 
+import google_crc32c
 import numpy as np
 import tokenizers
 import tqdm
@@ -20,11 +23,12 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from focusclip_jax.data.augment import mirror_text
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.errors import UserError
-from focusclip_jax.files import replacing, write_text
+from focusclip_jax.files import creating, write_text
 from focusclip_jax.weights.hub import Files, open_files
 
 PAD, START, END = "<pad>", "<start>", "<end>"
 PAD_NAMES = (PAD, "[PAD]", "<|pad|>")  # how published tokenizers spell it
+MOST_TRAINED_ON = 200_000  # captions; about half a minute, and their words are those of many more
 
 
 class Tokenizer:
@@ -40,9 +44,10 @@ class Tokenizer:
     def train(cls, captions: Iterable[str], vocab_size: int) -> Tokenizer:
         """Byte-level BPE over lower-cased captions: no text is ever unknown. Deterministic.
 
-        Ids 0, 1, 2 are `PAD`, `START`, `END`. A small corpus may yield fewer than vocab_size entries.
+        Ids 0, 1, 2 are `PAD`, `START`, `END`. A small corpus may yield fewer than vocab_size entries. Of more
+        than `MOST_TRAINED_ON` different captions those of the smallest hashes are taken, in whatever order.
         """
-        captions = sorted(set(captions))
+        captions = sorted(_sample(captions, MOST_TRAINED_ON))
         if not captions:
             raise UserError("cannot train a tokenizer: the shards hold no captions")
         inner = tokenizers.Tokenizer(models.BPE())
@@ -145,6 +150,26 @@ class Tokenizer:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
+def _sample(texts: Iterable[str], most: int) -> set[str]:
+    """The different texts; where there are more than `most`, those of the smallest hashes."""
+    kept: dict[str, int] = {}
+    limit = 1 << 64  # hashes from here on are not among the smallest
+
+    for text in texts:
+        if text in kept:
+            continue
+        key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+        if key >= limit:
+            continue
+        kept[text] = key
+        if len(kept) > 2 * most:
+            kept = dict(heapq.nsmallest(most, kept.items(), key=lambda item: item[1]))
+            limit = max(kept.values()) + 1
+    if len(kept) <= most:
+        return set(kept)
+    return {text for text, _ in heapq.nsmallest(most, kept.items(), key=lambda item: item[1])}
+
+
 def names_a_file(source: str) -> bool:
     """Whether `Tokenizer.load` takes this for a file, there or not, rather than for a hub id."""
     return source.startswith((".", "/", "~")) or source.endswith((".json", ".txt", ".gz"))
@@ -233,7 +258,10 @@ class TokenTable:
 
     first: int64 (N + 1,); record i owns captions first[i] to first[i + 1].
     offsets: int64 (2K + 1,) into ids; sequence 2k is caption k, sequence 2k + 1 the same mirrored.
-    ids: int32, all sequences one after the other. context: the longest length allowed.
+    ids: uint16, or int32 for a large vocabulary; all sequences one after the other.
+    context: the longest length allowed. at_limit: how many captions are that long, so that their ends may
+        have been cut off. folder: where the arrays are mapped from, so that the processes of a machine share
+        one copy; None where they are in memory.
     """
 
     first: np.ndarray
@@ -241,79 +269,147 @@ class TokenTable:
     ids: np.ndarray
     context: int
     pad_id: int
+    at_limit: int
+    folder: pathlib.Path | None = None
 
     @classmethod
     def build(
         cls, shards: Shards, tokenizer: Tokenizer, context: int, cache_dir: str | os.PathLike | None = None
     ) -> TokenTable:
         """Tokenise every caption of `shards`, or take what an earlier call left in `cache_dir`."""
-        path = cache_dir and pathlib.Path(cache_dir) / _cache_name(shards, tokenizer, context)
-        if path and path.exists():
-            return cls(**_load(path), context=context, pad_id=tokenizer.pad_id)
-        texts, counts = [], []
-        for i in _progress(range(len(shards)), "reading captions"):
-            captions = shards.read(i).captions
-            counts.append(len(captions))
-            for caption in captions:
-                texts += [caption, mirror_text(caption)]
-        arrays = {"first": _starts(counts), **_encode_all(texts, tokenizer, context)}
-        if path:
-            _save(path, arrays)
-        return cls(**arrays, context=context, pad_id=tokenizer.pad_id)
+        if cache_dir is None:
+            with tempfile.TemporaryDirectory() as temporary:
+                _write(pathlib.Path(temporary), shards, tokenizer, context)
+                return cls._read(pathlib.Path(temporary), in_memory=True)
+        folder = pathlib.Path(cache_dir) / _cache_name(shards, tokenizer, context)
+        if not folder.exists():
+            with creating(folder) as temporary_folder:
+                _write(temporary_folder, shards, tokenizer, context)
+        _verify(folder)
+        return cls._read(folder)
 
-    @property
+    @classmethod
+    def _read(cls, folder: pathlib.Path, in_memory: bool = False) -> TokenTable:
+        about = json.loads((folder / _ABOUT).read_text().partition("\n")[0])
+        arrays = {name: _array(folder / name, about["dtypes"][name], in_memory) for name in _ARRAYS}
+        numbers = {name: about[name] for name in ("context", "pad_id", "at_limit")}
+        return cls(**arrays, **numbers, folder=None if in_memory else folder)
+
+    def __reduce__(self):
+        """A mapped table is sent to another process as the name of its folder."""
+        if self.folder is not None:
+            return TokenTable._read, (self.folder,)
+        return TokenTable, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
+    @functools.cached_property
     def counts(self) -> np.ndarray:
-        """Captions of each record, int64 (N,)."""
-        return np.diff(self.first)
-
-    @property
-    def at_limit(self) -> int:
-        """How many captions are `context` ids long, so that their ends may have been cut off."""
-        return int((self.lengths(np.arange(0, len(self.offsets) - 1, 2)) == self.context).sum())
+        """Captions of each record, (N,), of the smallest type that holds them."""
+        largest = max((int(np.diff(part).max()) for part in _pieces(self.first)), default=0)
+        counts = np.empty(len(self.first) - 1, np.min_scalar_type(largest))
+        for at, part in zip(range(0, len(counts), _PIECE), _pieces(self.first), strict=True):
+            counts[at : at + _PIECE] = np.diff(part)
+        return counts
 
     def lengths(self, sequences: np.ndarray) -> np.ndarray:
         """Ids in each sequence, int64, in the shape of `sequences`."""
-        return self.offsets[sequences + 1] - self.offsets[sequences]
+        return np.asarray(self.offsets[sequences + 1] - self.offsets[sequences])
 
     def tokens(self, sequence: int) -> np.ndarray:
-        """Ids int32 (length,) of one sequence."""
-        return self.ids[self.offsets[sequence] : self.offsets[sequence + 1]]
+        """Ids (length,) of one sequence."""
+        return np.asarray(self.ids[self.offsets[sequence] : self.offsets[sequence + 1]])
 
 
-_TABLE_VERSION = 1  # raise it when `mirror_text` or the layout changes: it is part of the cache's name
-_CHUNK = 4096  # texts per call of the tokenizer, so that the progress bar moves
+_TABLE_VERSION = 2  # raise it when `mirror_text` or the layout changes: it is part of the cache's name
+_CHUNK = 8192  # captions per call of the tokenizer: at most these are in memory as texts
+_PIECE = 1 << 20
+_ARRAYS = ("first", "offsets", "ids")  # each a file of its elements, little-endian
+_ABOUT = "about.json"  # their types and checksums; written last
 
 
 def _cache_name(shards: Shards, tokenizer: Tokenizer, context: int) -> str:
     key = f"{_TABLE_VERSION} {tokenizer.hash} {shards.fingerprint()} {context}"
-    return f"tokens-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+    return f"tokens-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
 
 
-def _encode_all(texts: list[str], tokenizer: Tokenizer, context: int) -> dict[str, np.ndarray]:
-    encoded = []
-    for start in _progress(range(0, len(texts), _CHUNK), "tokenising"):
-        encoded += tokenizer.encode(texts[start : start + _CHUNK], context)
-    ids = np.concatenate(encoded) if encoded else np.zeros(0, np.int32)
-    return {"offsets": _starts([len(e) for e in encoded]), "ids": ids}
+def _pieces(starts: np.ndarray) -> Iterator[np.ndarray]:
+    """Parts of an array of starts, each reaching to the first of the next: work on all would copy it."""
+    return (starts[at : at + _PIECE + 1] for at in range(0, len(starts) - 1, _PIECE))
 
 
-def _starts(counts: Sequence[int]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+def _write(folder: pathlib.Path, shards: Shards, tokenizer: Tokenizer, context: int) -> None:
+    """Tokenise all captions into the files of a table, a chunk at a time."""
+    ids_type = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<i4")
+    at_limit = captions = tokens = 0
+    checksums = {name: google_crc32c.Checksum() for name in _ARRAYS}
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context(open(folder / name, "wb")) for name in _ARRAYS}
+
+        def add(name: str, values: np.ndarray) -> None:
+            data = values.tobytes()
+            files[name].write(data)
+            checksums[name].update(data)
+
+        add("first", np.zeros(1, "<i8"))
+        add("offsets", np.zeros(1, "<i8"))
+        for counts, texts in _chunks(shards):
+            encoded = tokenizer.encode([t for text in texts for t in (text, mirror_text(text))], context)
+            lengths = np.array([len(ids) for ids in encoded], "<i8")
+            add("first", captions + np.cumsum(counts, dtype="<i8"))
+            add("offsets", tokens + np.cumsum(lengths, dtype="<i8"))
+            add("ids", np.concatenate([np.zeros(0, ids_type), *encoded]).astype(ids_type))
+            captions += len(texts)
+            tokens += int(lengths.sum())
+            at_limit += int((lengths[::2] == context).sum())
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    about = {
+        "context": context,
+        "pad_id": tokenizer.pad_id,
+        "at_limit": at_limit,
+        "dtypes": {"first": "<i8", "offsets": "<i8", "ids": ids_type.str},
+        "checksums": {name: checksum.digest().hex() for name, checksum in checksums.items()},
+    }
+    text = json.dumps(about, sort_keys=True)
+    write_text(folder / _ABOUT, f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n")
 
 
-def _progress(items: range, what: str):
-    return tqdm.tqdm(items, desc=what, delay=2, leave=False)
+def _chunks(shards: Shards) -> Iterator[tuple[list[int], list[str]]]:
+    """How many captions each of the next records has, and these captions: about `_CHUNK` at a time."""
+    counts: list[int] = []
+    texts: list[str] = []
+    with tqdm.tqdm(
+        total=len(shards), desc="tokenising captions", unit=" images", delay=2, leave=False
+    ) as bar:
+        for _, captions in shards.texts():
+            counts.append(len(captions))
+            texts += captions
+            if len(texts) >= _CHUNK or len(counts) >= _CHUNK:
+                yield counts, texts
+                bar.update(len(counts))
+                counts, texts = [], []
+        if counts:
+            yield counts, texts
 
 
-def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _array(path: pathlib.Path, dtype: str, in_memory: bool) -> np.ndarray:
+    if in_memory or not path.stat().st_size:  # what is empty cannot be mapped
+        return np.fromfile(path, dtype)
+    return np.memmap(path, dtype, "r")
+
+
+def _verify(folder: pathlib.Path) -> None:
+    """Raise UserError where a file is not as it was written. Reads all of them once."""
     try:
-        with np.load(path) as cached:
-            return {name: cached[name] for name in ("first", "offsets", "ids")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a token cache ({error}); delete it to have it rebuilt") from None
-
-
-def _save(path: pathlib.Path, arrays: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        np.savez(temporary, **arrays)
+        text, _, rest = (folder / _ABOUT).read_text().partition("\n")
+        if hashlib.sha256(text.encode()).hexdigest() != rest.strip():
+            raise ValueError(f"{_ABOUT} is damaged")
+        for name, expected in json.loads(text)["checksums"].items():
+            checksum = google_crc32c.Checksum()
+            with open(folder / name, "rb") as file:
+                while data := file.read(16 << 20):
+                    checksum.update(data)
+            if checksum.digest().hex() != expected:
+                raise ValueError(f"the bytes of {name} are not those that were written")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: not a token cache ({error}); delete it to have it rebuilt") from None

@@ -52,11 +52,17 @@ def collect(texts: Iterable[str], names: Iterable[str]) -> TrainingText:
     """Read all captions and activities once. `names`: the classes of every task that may be evaluated."""
     words = set()
     wanted = {phrase for phrase in map(_normalised, names) if " " in phrase}
+    of_first_word: dict[str, list[list[str]]] = {}
+    for phrase in wanted:
+        of_first_word.setdefault(phrase.split()[0], []).append(phrase.split())
     found: set[str] = set()
     for text in texts:
-        text = _normalised(text)
-        words.update(text.split())
-        found.update(phrase for phrase in wanted - found if f" {phrase} " in f" {text} ")
+        said = _normalised(text).split()
+        words.update(said)
+        for at, word in enumerate(said):
+            for several in of_first_word.get(word, ()):
+                if said[at : at + len(several)] == several:
+                    found.add(" ".join(several))
     return TrainingText(frozenset(words - {"."}), {phrase: phrase in found for phrase in sorted(wanted)})
 
 

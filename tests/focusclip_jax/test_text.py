@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 
@@ -276,7 +277,8 @@ def test_the_cache_is_used_for_the_same_shards_tokenizer_and_context_only(
     cache = tmp_path / "cache"
     table = TokenTable.build(shards, trained, 64, cache)
     with monkeypatch.context() as patch:
-        patch.setattr(Shards, "read", lambda *_: pytest.fail("read a record although the ids are cached"))
+        for name in ("read", "texts", "__iter__"):
+            patch.setattr(Shards, name, lambda *_: pytest.fail("read a record although the ids are cached"))
         again = TokenTable.build(shards, trained, 64, cache)
     for name in ("first", "offsets", "ids"):
         np.testing.assert_array_equal(getattr(table, name), getattr(again, name))
@@ -286,15 +288,57 @@ def test_the_cache_is_used_for_the_same_shards_tokenizer_and_context_only(
     assert len(os.listdir(cache)) == 3
 
 
-def test_a_damaged_cache_is_named(shards, trained, tmp_path):
+@pytest.mark.parametrize("name", ["first", "offsets", "ids", "about.json"])
+@pytest.mark.parametrize("damage", ["cut off", "flipped bit", "gone"])
+def test_a_damaged_cache_is_named(shards, trained, tmp_path, name, damage):
     TokenTable.build(shards, trained, 64, tmp_path / "cache")
-    (path,) = (tmp_path / "cache").iterdir()
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=rf"{path.name}: not a token cache"):
+    (folder,) = (tmp_path / "cache").iterdir()
+    path = folder / name
+    data = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-5] if damage == "cut off" else data[:20] + bytes([data[20] ^ 4]) + data[21:])
+    with pytest.raises(UserError, match=rf"{folder.name}: not a token cache"):
         TokenTable.build(shards, trained, 64, tmp_path / "cache")
+
+
+def test_a_table_that_was_begun_and_never_finished_is_made_anew(shards, trained, tmp_path, monkeypatch):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(text, "mirror_text", stop)
+        with pytest.raises(KeyboardInterrupt):
+            TokenTable.build(shards, trained, 64, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert TokenTable.build(shards, trained, 64, tmp_path / "cache").counts.sum() == 6
 
 
 def test_many_captions_are_encoded_in_order(monkeypatch, shards, trained):
     whole = TokenTable.build(shards, trained, 64)
-    monkeypatch.setattr(text, "_CHUNK", 5)
-    np.testing.assert_array_equal(TokenTable.build(shards, trained, 64).ids, whole.ids)
+    monkeypatch.setattr(text, "_CHUNK", 2)
+    monkeypatch.setattr(text, "_PIECE", 3)
+    pieces = TokenTable.build(shards, trained, 64)
+    for name in ("first", "offsets", "ids", "counts"):
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+
+
+def test_a_cached_table_is_mapped_and_another_process_gets_its_name(shards, trained, tmp_path):
+    table, whole = (TokenTable.build(shards, trained, 64, cache) for cache in (tmp_path / "cache", None))
+    assert isinstance(table.ids, np.memmap)
+    sent = pickle.dumps(table)
+    assert len(sent) < 500
+    for copy in (pickle.loads(sent), pickle.loads(pickle.dumps(whole))):
+        np.testing.assert_array_equal(copy.ids, whole.ids)
+        assert (copy.context, copy.pad_id, copy.at_limit) == (64, 0, 0)
+
+
+def test_of_very_many_captions_a_part_is_trained_on_that_no_order_changes(monkeypatch):
+    monkeypatch.setattr(text, "MOST_TRAINED_ON", 10)
+    captions = [*CAPTIONS, *(f"{c} Again." for c in CAPTIONS)]
+    chosen = text._sample(captions, 10)
+    assert len(chosen) == 10
+    assert chosen == text._sample(captions[::-1] * 2, 10)
+    assert Tokenizer.train(captions, 400).hash == Tokenizer.train(chosen, 400).hash
+    assert text._sample(CAPTIONS * 2, len(CAPTIONS)) == set(CAPTIONS)
