@@ -64,7 +64,7 @@ def default() -> ConfigDict:
                 "heatmap": "parts",
                 # Size of what is drawn around joints, as a factor; nothing to the last three controls.
                 "heatmap_scale": 1.0,
-                # Draw heatmaps inside the step, from a few numbers a person (all kinds but "person"): the same
+                # Draw heatmaps inside the step, from five numbers a part (all kinds but "person"): the same
                 # to 1e-5, a little less work for the host and 4 bytes a pixel less to carry to the device.
                 "heatmap_on_device": False,
                 "threads": 2,
