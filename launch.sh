@@ -19,6 +19,8 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
   ./launch.sh ablate --config=FILE [--list] [--cells=PATTERN] [--budget-minutes=M] [--report]
         Run a grid of methods × correlations × seeds, each cell once, and say what it shows.
         Stopped or killed, the same command goes on; --report trains nothing.
+  ./launch.sh demo --workdir=DIR [--compare=DIR] [--port=7860]
+        A page on this machine: drop a photo, type labels, see which fit and where the models look.
   ./launch.sh import --from=FOLDER_OR_ID --workdir=DIR [--image-size=N] [--context=N]
         A published CLIP (Hugging Face or open_clip, safetensors) as a workdir to evaluate. ID is
         owner/name@revision of the Hugging Face hub.
@@ -85,7 +87,7 @@ install() {
   extra=$(accelerator)
   echo "Installing $(basename "$1") for $extra into $("$python" -c 'import sys; print(sys.prefix)') …" >&2
   local packages=(-r "$1")
-  [[ $1 == *-dev.txt || $extra == cpu ]] || packages+=("jax[$extra]")
+  [[ $1 == */requirements-*.txt || $extra == cpu ]] || packages+=("jax[$extra]")
   "$python" -m pip install --disable-pip-version-check "${packages[@]}" >&2 ||
     fail "pip could not install $(basename "$1"); its message is above"
 }
@@ -114,7 +116,7 @@ ensure() {
 
 verb=train
 case ${1:-} in
-  train | dry-run | evaluate | ablate | report | import | export | annotate | test | lint | setup) verb=$1; shift ;;
+  train | dry-run | evaluate | ablate | report | demo | import | export | annotate | test | lint | setup) verb=$1; shift ;;
   -h | --help | help | "") usage; exit 0 ;;
   --*) ;;
   *) fail "unknown verb '$1'; ./launch.sh --help lists them" ;;
@@ -135,9 +137,15 @@ case $verb in
     ensure "$root/requirements.txt"
     exec "$python" -m annotation "$@"
     ;;
+  demo)
+    ensure "$root/requirements.txt"
+    ensure "$root/requirements-demo.txt"
+    exec "$python" -m focusclip_jax demo "$@"
+    ;;
   test)
     ensure "$root/requirements.txt"
     ensure "$root/requirements-dev.txt"
+    ensure "$root/requirements-demo.txt"
     marks=(-m "not slow")
     if [[ ${1:-} == --slow ]]; then marks=(); shift; fi
     cd "$root"

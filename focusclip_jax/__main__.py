@@ -1,5 +1,5 @@
-"""The verbs of `./launch.sh` that need the model: prepare, train, dry-run, evaluate, ablate, report, import,
-export."""
+"""The verbs of `./launch.sh` that need the model: prepare, train, dry-run, evaluate, ablate, report, demo,
+import, export."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
         Results of one or more workdirs side by side, also as a page (report.html).
   focusclip ablate --config=FILE
         Run a grid of methods × correlations × seeds, each cell once, and say what it shows.
+  focusclip demo --workdir=DIR [--compare=DIR]
+        A page on this machine: drop a photo, type labels, see which fit and where the models look.
   focusclip import --from=FOLDER_OR_ID --workdir=DIR
         A published CLIP as a workdir to evaluate.
   focusclip export --workdir=DIR --out=DIR
@@ -59,6 +61,10 @@ def main(verb: str, arguments: list[str]) -> None:
         workdirs = [pathlib.Path(argument) for argument in arguments]
         print(report.compare(workdirs))
         print(f"\nReport: {page.write(workdirs)}")
+    elif verb == "demo":
+        from focusclip_jax import demo
+
+        demo.main(arguments)
     elif verb == "import":
         from focusclip_jax.weights import importing
 

@@ -23,7 +23,7 @@ import pytest
 
 from annotation.__main__ import main as annotate
 from focusclip_jax import config as configs
-from focusclip_jax import dry_run, evaluate
+from focusclip_jax import demo, dry_run, evaluate
 from focusclip_jax.ablation import run as ablation
 from focusclip_jax.evaluation import frozen, tasks
 from focusclip_jax.weights import exporting, importing
@@ -129,6 +129,7 @@ def flags_of(verb, *more):
         "annotate": annotate,
         "evaluate": evaluate.parse,
         "dry-run": dry_run.main,
+        "demo": demo.parse,
         "ablate": ablation.parse,
         "import": importing.main,
         "export": exporting.main,
