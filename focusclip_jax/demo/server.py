@@ -78,8 +78,8 @@ def serve(runs: Sequence[answers.Run], host: str, port: int) -> None:
 
 
 def warm_up(runs: Sequence[answers.Run]) -> None:
-    """Compile what a first question needs, so that it does not wait."""
-    answers.ask(runs, np.full((64, 64, 3), 128, np.uint8), ["standing", "sitting"], runs[0].prompt)
+    """Compile what a first question needs, of five to eight labels, so that it does not wait."""
+    answers.ask(runs, np.full((64, 64, 3), 128, np.uint8), list("abcde"), runs[0].prompt)
 
 
 def build(runs: Sequence[answers.Run]) -> gr.Blocks:
