@@ -8,14 +8,20 @@ import pathlib
 import re
 import shlex
 import shutil
+from collections import Counter
 
 import nbformat
+import numpy as np
+import PIL.Image
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from test_docs import anchors, wrong_with
 
-from annotation import journal
+from annotation import joins, journal
+from annotation.sources import coco
+from annotation.sources.figures import Figures, generate
+from demos import drawn_photos
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 DEMOS = REPOSITORY / "demos"
@@ -117,6 +123,25 @@ def test_the_notebooks_install_in_the_same_way():
     first = {code(read(name).cells)[0].source for name in NAMES}
     assert len(first) == 1
     assert "launch.sh setup" in first.pop()
+
+
+def test_the_drawn_photos_are_read_as_ones_own_are(tmp_path):
+    folder = tmp_path / "data/photos"
+    drawn_photos.write(folder, count=5, seed=3, size=64)
+    found = list(coco.read(folder / drawn_photos.KEYPOINTS, Counter()))
+    activities = joins.read_activities(folder / drawn_photos.ACTIVITIES)
+    people = Figures(seed=3, count=5, size=64, activities="all", styles="all")
+    for index, record in enumerate(found):
+        drawn, _ = generate(people, index)
+        with PIL.Image.open(folder / record.image_id) as picture:
+            assert picture.size == (record.width, record.height) == (64, 64)
+        np.testing.assert_allclose(record.people[0].joints, drawn.people[0].joints, atol=0.006)
+        assert record.people[0].occluded.tolist() == drawn.people[0].occluded.tolist()
+        (done,) = joins.with_activities([record], activities, Counter())
+        assert done.activity == drawn.activity
+    with pytest.raises(OSError, match="photos"):  # somebody's folder stays as it is
+        drawn_photos.write(folder, count=5, seed=4, size=64)
+    assert [path.name for path in folder.parent.iterdir()] == ["photos"]
 
 
 # --------------------------------------------------------------------------------------------- executed
