@@ -1,7 +1,11 @@
 """The other side of `benchmarks.zero_shot`: ViT and BERT of transformers, evaluated as the 2023 code does.
 
-Needs torch, transformers, pillow and numpy. Eager, without gradients, attention by
-F.scaled_dot_product_attention.
+Needs torch, transformers, pillow and numpy. Three ways of encoding, all of them eager:
+
+- "one": as the 2023 code. One by one, prompts padded to 512; it never switches gradients off, so autograd
+  records every activation; and its timm 0.6 and transformers 4.28 write attention out in parts.
+- "bare": one by one too, in inference mode and with F.scaled_dot_product_attention.
+- "batch": as "bare", but everything in one batch, prompts padded to the longest.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ LENGTH = 512  # tokens that a prompt is padded to
 
 
 def main() -> None:
-    """Answer each line of stdin with one of stdout: "make FOLDER DEPTH", then "one" or "batch" of a kind."""
+    """Answer each line of stdin with one of stdout: "make FOLDER DEPTH", then a way and what to encode."""
     import torch
     import transformers
 
@@ -35,8 +39,8 @@ def main() -> None:
             answer = {"parameters": parameters}
         else:
             start = time.perf_counter()
-            with torch.inference_mode():
-                rows = encode[rest[0]](question == "one")
+            with torch.inference_mode(question != "one"):
+                rows = encode[rest[0]](question)
             answer = {"seconds": time.perf_counter() - start}
             if question == "one":
                 np.save(folder / "theirs.npy", rows.numpy())
@@ -73,24 +77,29 @@ def make(folder: pathlib.Path, depth: int):
         square = PIL.Image.open(path).convert("RGB").resize((224, 224), PIL.Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
 
-    def encode_images(one_by_one: bool):
+    def encode_images(way: str):
+        image.set_attn_implementation("eager" if way == "one" else "sdpa")
+
         def of(paths):
             batch = torch.stack([pixels(path) for path in paths])
-            return F.normalize(projections["image"](image(batch).last_hidden_state[:, 0]), dim=-1)
+            rows = projections["image"](image(batch).last_hidden_state[:, 0])
+            return F.normalize(rows, dim=-1).detach()
 
-        return torch.cat([of([path]) for path in photos]) if one_by_one else of(photos)
+        return of(photos) if way == "batch" else torch.cat([of([path]) for path in photos])
 
-    def encode_prompts(one_by_one: bool):
+    def encode_prompts(way: str):
+        text.set_attn_implementation("eager" if way == "one" else "sdpa")
+
         def of(texts, **padding):
             batch = tokenizer(texts, return_tensors="pt", **padding)
             hidden = text(**batch).last_hidden_state
             F.normalize(projections["text"](hidden.mean(1)), dim=-1)  # the 2023 code's answer
             own = batch["attention_mask"][..., None]
-            return F.normalize(projections["text"]((hidden * own).sum(1) / own.sum(1)), dim=-1)
+            return F.normalize(projections["text"]((hidden * own).sum(1) / own.sum(1)), dim=-1).detach()
 
-        if one_by_one:
-            return torch.cat([of([prompt], padding="max_length", max_length=LENGTH) for prompt in prompts])
-        return of(prompts, padding="longest")
+        if way == "batch":
+            return of(prompts, padding="longest")
+        return torch.cat([of([prompt], padding="max_length", max_length=LENGTH) for prompt in prompts])
 
     towers = (image, text, *projections.values())
     parameters = sum(p.numel() for tower in towers for p in tower.parameters())

@@ -16,6 +16,8 @@ from focusclip_jax.data.text import Tokenizer
 from focusclip_jax.losses import MAX_LOG_SCALE
 from focusclip_jax.models.focusclip import Architecture, unit_pixels
 
+SHORTEST = 12  # tokens that texts are padded to at least; most class prompts have no more
+
 
 class Encoder:
     """The two towers with their parameters, compiled. Nothing in it knows of heatmaps.
@@ -43,7 +45,7 @@ class Encoder:
         self.scale = float(np.exp(np.clip(params["log_scale"], 0.0, MAX_LOG_SCALE)))
         self._context = architecture.text.context
         # A mean that counts the padding needs the padding of training, which is then always the context.
-        self._shortest = self._context if architecture.text.pool == "mean_padded" else 16
+        self._shortest = self._context if architecture.text.pool == "mean_padded" else SHORTEST
         self._tokenizer = tokenizer
         self.fit, self._interpolation = fit, interpolation
         self._mesh = _mesh_of(params)
@@ -108,5 +110,6 @@ def _compiling_for(mesh: Mesh | None):
 
 
 def _padded_length(longest: int, shortest: int, context: int) -> int:
-    """The next power of two, so that few shapes are compiled."""
-    return min(context, max(shortest, 1 << (int(longest) - 1).bit_length()))
+    """The next power of two or three quarters of it (12, 16, 24, 32, 48, …): few shapes are compiled."""
+    power = 1 << (int(longest) - 1).bit_length()
+    return min(context, max(shortest, power * 3 // 4 if 4 * longest <= 3 * power else power))

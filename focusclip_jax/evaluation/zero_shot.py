@@ -153,8 +153,12 @@ def image_embeddings(
 
 
 def _few(batch_size: int, n: int) -> int:
-    """The batch size, or for fewer entries the next power of two: few shapes are compiled."""
-    return min(batch_size, 1 << (n - 1).bit_length())
+    """The batch size, or for fewer entries the next multiple of an eighth of a power of two.
+
+    So few shapes are compiled (four from one power of two to the next), and of five rows one at most is idle.
+    """
+    step = max(1, (1 << (n - 1).bit_length()) // 8)
+    return min(batch_size, -(-n // step) * step)
 
 
 def _padded(batch: list, size: int) -> list:

@@ -22,7 +22,7 @@ from focusclip_jax import state
 from focusclip_jax.api import BATCH_SIZE, Model
 from focusclip_jax.data.images import load_rgb, model_input
 from focusclip_jax.data.text import Tokenizer
-from focusclip_jax.encoder import Encoder
+from focusclip_jax.encoder import SHORTEST, Encoder, _padded_length
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluate import load_encoder
 from focusclip_jax.evaluation import zero_shot
@@ -183,6 +183,13 @@ def test_a_mean_over_the_padding_is_over_all_of_it():
     expected = nnx.merge(graph, params).encode_text(tokens, np.array([len(ids)], np.int32))
     similar(encoder.encode_texts(["a short text"]), expected)
     similar(encoder.encode_texts(["a short text", "a long one, " * 9])[:1], expected)
+
+
+@pytest.mark.parametrize(
+    ("longest", "padded"), [(1, 12), (12, 12), (13, 16), (17, 24), (25, 32), (33, 48), (49, 64), (77, 77)]
+)
+def test_texts_are_padded_to_few_lengths(longest, padded):
+    assert _padded_length(longest, SHORTEST, 77) == padded
 
 
 def test_answers_are_ranked_probabilities_at_the_models_temperature(model, trained, photos):
