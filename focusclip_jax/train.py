@@ -21,8 +21,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from focusclip_jax import compilation, distributed, page, pictures, sharding, state
 from focusclip_jax import config as configs
-from focusclip_jax import distributed, page, pictures, sharding, state
 from focusclip_jax import optimizer as optimizers
 from focusclip_jax.checkpoint import Checkpoints
 from focusclip_jax.data.loader import Batch, train_batches
@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> None:
     configs.define_flags()
     config, root = configs.parse(arguments)
     distributed.initialize()
+    compilation.use_cache()
     checkpoints = Checkpoints(Workdir(root).checkpoints, config.keep_checkpoints)
     try:
         with distributed.ending_together(checkpoints.last_good), distributed.only_first_speaks():
@@ -193,11 +194,16 @@ def next_batch(batches: Iterator[Batch], checkpoints: Checkpoints) -> Batch:
 
 
 def check_finite(values: dict[str, float], step: int, checkpoints: Checkpoints) -> None:
-    if not math.isfinite(values["loss"]):
-        raise UserError(
-            f"the loss is {values['loss']} at step {step}; {checkpoints.last_good()}; lower "
-            "--config.optimizer.learning_rate or raise --config.optimizer.warmup_steps"
-        )
+    """Raise UserError before anything is saved that no training could go on from.
+
+    A gradient that is not finite makes the parameters so, one step before the loss shows it.
+    """
+    for name, what in (("loss", "loss"), ("gradient_norm", "norm of the gradient")):
+        if not math.isfinite(values[name]):
+            raise UserError(
+                f"the {what} is {values[name]} at step {step}; {checkpoints.last_good()}; lower "
+                "--config.optimizer.learning_rate or raise --config.optimizer.warmup_steps"
+            )
 
 
 def evaluate(this: Run, current: TrainState) -> list[Outcome]:

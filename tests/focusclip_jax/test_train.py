@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import random
 import shutil
@@ -24,6 +25,7 @@ from focusclip_jax.evaluate import mesh_here
 from focusclip_jax.evaluation import training_text
 from focusclip_jax.meter import OF_MACHINE
 from focusclip_jax.run import settle_training_text
+from focusclip_jax.train import check_finite
 
 STEPS = 24
 
@@ -255,6 +257,16 @@ def test_a_diverged_loss_stops_with_the_last_good_step_named(figures, run_module
     assert done.returncode == 2
     assert "error: the loss is nan at step 4; no checkpoint was saved" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["loss", "gradient_norm"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_is_never_saved(tmp_path, name, value):
+    """The parameters are lost with the gradient, one step before the loss says so."""
+    values = {"loss": 1.0, "gradient_norm": 2.0}
+    check_finite(values, 8, Checkpoints(tmp_path))
+    with pytest.raises(UserError, match=rf"is {value} at step 8; no checkpoint was saved; lower --config"):
+        check_finite({**values, name: value}, 8, Checkpoints(tmp_path))
 
 
 def test_training_on_from_an_import_collects_what_its_own_captions_say(figures, tmp_path):
