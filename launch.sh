@@ -11,6 +11,9 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
         Default workdir: runs/NAME of the config file.
   ./launch.sh dry-run --config=FILE [--topology=v5e:4x4] [--batch=N]
         Compile the training step without its hardware or data: memory, communication, time, does it fit?
+  ./launch.sh profile --config=FILE [--steps=N] [--out=DIR] [--config.a.b=VALUE …]
+        Trace real training steps on what is here, and say on one page where their time goes and what limits
+        them. Default folder: profiles/NAME of the config file.
   ./launch.sh evaluate --workdir=DIR [--step=N] [--tasks=A,B] [--data-dir=DIR] [--prompts=ensemble-v1]
         Evaluate a checkpoint on every task whose data is there; --tasks=retrieval,linear_probe,knn asks for
         retrieval between images and descriptions, and for probes of the frozen embeddings.
@@ -116,7 +119,7 @@ ensure() {
 
 verb=train
 case ${1:-} in
-  train | dry-run | evaluate | ablate | report | demo | import | export | annotate | test | lint | setup) verb=$1; shift ;;
+  train | dry-run | profile | evaluate | ablate | report | demo | import | export | annotate | test | lint | setup) verb=$1; shift ;;
   -h | --help | help | "") usage; exit 0 ;;
   --*) ;;
   *) fail "unknown verb '$1'; ./launch.sh --help lists them" ;;

@@ -1,5 +1,5 @@
-"""The verbs of `./launch.sh` that need the model: prepare, train, dry-run, evaluate, ablate, report, demo,
-import, export."""
+"""The verbs of `./launch.sh` that need the model: prepare, train, dry-run, profile, evaluate, ablate,
+report, demo, import, export."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
         Train (or go on with) a model, evaluate it, print the results table and draw pictures.
   focusclip dry-run --config=FILE [--topology=v5e:4x4]
         Compile the training step without its hardware or data: memory, communication, time.
+  focusclip profile --config=FILE [--steps=N] [--out=DIR]
+        Trace real training steps, and say on one page where their time goes and what limits them.
   focusclip evaluate --workdir=DIR [--data-dir=DIR] [--tasks=A,B]
         Evaluate a checkpoint on every task whose data is there.
   focusclip report DIR…
@@ -77,6 +79,10 @@ def main(verb: str, arguments: list[str]) -> None:
         from focusclip_jax import dry_run
 
         dry_run.main(arguments)
+    elif verb == "profile":
+        from focusclip_jax import profile
+
+        profile.main(arguments)
     elif verb == "export":
         from focusclip_jax.weights import exporting
 

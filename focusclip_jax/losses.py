@@ -39,6 +39,7 @@ def uses_focus(settings: ConfigDict) -> bool:
     return any(FOCUS in TERMS[term] for term in term_weights(settings))
 
 
+@jax.named_scope("loss")
 def total(
     views: Mapping[str, jax.Array],
     ids: jax.Array,

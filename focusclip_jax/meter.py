@@ -84,7 +84,7 @@ class Meter:
 
 
 def utilisation(rate: float, device_kind: str) -> dict[str, float]:
-    """rate: model operations per second and chip. With `mfu` where the chip's peak is published, see `flops`."""
+    """rate: model operations per second and chip. With `mfu` where `flops` knows the chip's peak."""
     chip = flops.chip(device_kind)
     share = {} if chip is None else {"mfu": rate / chip.flops}
     return {"teraflops_per_second_per_chip": rate / 1e12, **share}

@@ -108,9 +108,10 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch):
         with sharding.compiling_for(mesh):
             change, metrics = gradients(state.params, graph, batch, learns, config)
-        updates, optimizer_state = optimizer.update(change, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics["gradient_norm"] = optax.tree.norm(change)
+        with jax.named_scope("optimizer"):
+            updates, optimizer_state = optimizer.update(change, state.optimizer, state.params)
+            params = optax.apply_updates(state.params, updates)
+            metrics["gradient_norm"] = optax.tree.norm(change)
         return TrainState(state.step + 1, params, optimizer_state), metrics
 
     places = jax.tree.map(lambda leaf: leaf.sharding, abstract)

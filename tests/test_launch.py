@@ -13,7 +13,7 @@ import pytest
 from annotation.__main__ import main as annotate
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-VERBS = ("train", "dry-run", "ablate", "evaluate", "report", "demo", "import", "export")
+VERBS = ("train", "dry-run", "profile", "ablate", "evaluate", "report", "demo", "import", "export")
 VERBS += ("annotate", "test", "lint", "setup")
 
 

@@ -72,6 +72,7 @@ class FocusCLIP(nnx.Module):
         raw = self.alpha_parameter[...]
         return jax.nn.sigmoid(raw) if self.architecture.alpha == "sigmoid" else raw
 
+    @jax.named_scope("highlight")
     def highlight(self, image: jax.Array, heatmap: jax.Array) -> jax.Array:
         """The second view, see `second_view`. (B, H, W, 3), (B, H, W) → like the image."""
         return second_view(image, heatmap, self.alpha, self.architecture)
@@ -131,6 +132,7 @@ class FocusCLIP(nnx.Module):
         return ((image - mean) / std).astype(a.dtype)
 
 
+@jax.named_scope("highlight")
 def drawn(gaussians: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Heatmaps float32 (B, H, W), each the sum of its Gaussians, at most 1: `data.heatmaps.draw` on a device.
 

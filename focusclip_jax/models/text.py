@@ -48,6 +48,7 @@ class TextTower(nnx.Module):
         if shape.projection_bias:
             self.projection_bias = nnx.Param(jnp.zeros(embedding))
 
+    @jax.named_scope("text_tower")
     def __call__(self, tokens: jax.Array, lengths: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """tokens: int32 (B, T), padded at the end; lengths: int32 (B,); dtype to compute in → (B, D)."""
         first_norm = self.shape.transformer.norm == "post"

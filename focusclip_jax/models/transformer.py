@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from focusclip_jax.errors import UserError
 from focusclip_jax.sharding import constrain_rows
 
 normal = jax.nn.initializers.normal
@@ -108,12 +109,20 @@ def block(x: jax.Array, layer: dict[str, jax.Array], lengths: jax.Array | None, 
 
 
 def attention(qkv: jax.Array, lengths: jax.Array | None, shape: Shape) -> jax.Array:
-    """Multi-head self-attention. qkv: (B, T, 3·D), lengths: (B,) or None → (B, T, D)."""
+    """Multi-head self-attention. qkv: (B, T, 3·D), lengths: (B,) or None → (B, T, D).
+
+    Raises UserError for "cudnn" where there is no GPU.
+    """
     batch, tokens, triple = qkv.shape
     q, k, v = jnp.moveaxis(qkv.reshape(batch, tokens, 3, shape.heads, triple // 3 // shape.heads), 2, 0)
     if shape.attention == "matmul":
         mixed = _matmul_attention(q, k, v, lengths, shape.causal)
     else:
+        if shape.attention == "cudnn" and jax.default_backend() != "gpu":
+            raise UserError(
+                f"model.attention=cudnn: it runs on NVIDIA GPUs only, and this is a {jax.default_backend()}; "
+                "choose xla or matmul, which compute the same"
+            )
         mixed = jax.nn.dot_product_attention(
             q,
             k,

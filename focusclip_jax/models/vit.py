@@ -57,6 +57,7 @@ class ImageTower(nnx.Module):
         if shape.projection_bias:
             self.projection_bias = nnx.Param(jnp.zeros(embedding))
 
+    @jax.named_scope("image_tower")
     def __call__(self, images: jax.Array, weights: jax.Array | None = None) -> jax.Array:
         """images: (B, H, W, 3), normalised, in the compute dtype → (B, D).
 
