@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -33,7 +34,7 @@ def exclusive(directory: Path) -> Iterator[None]:
 
     Raises `Busy` where another process holds it.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    _make(directory)
     with open(directory / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,7 +46,7 @@ def exclusive(directory: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def shared(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Make `directory` and keep others from holding it alone; waits, and says so, while somebody does."""
-    directory.mkdir(parents=True, exist_ok=True)
+    _make(directory)
     with open(directory / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -53,3 +54,13 @@ def shared(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
             say(f"{directory}: waiting for another run to end")
             fcntl.flock(lock, fcntl.LOCK_SH)
         yield
+
+
+def _make(directory: Path) -> None:
+    """Raises UserError for the address of a bucket, which pathlib would take for a folder named "gs:"."""
+    if re.match(r"\w+:/", str(directory)):
+        address = str(directory).replace(":/", "://", 1)
+        raise UserError(
+            f"{address}: expected a folder to write into; copy it to the bucket when it is complete"
+        )
+    directory.mkdir(parents=True, exist_ok=True)

@@ -84,6 +84,7 @@ class Shards:
         if sizes is None:
             sizes = _listed(places)
         self._places = [places[os.path.dirname(path)] for path in self.paths]
+        self._names = [os.path.basename(path) for path in self.paths]
         indices = _indices(self.paths, self._places, sizes)
         self._first = np.concatenate([[0], np.cumsum([len(ends) for ends, _ in indices])]).astype(np.int64)
         largest = max((int(ends[-1]) for ends, _ in indices if len(ends)), default=0)
@@ -144,8 +145,7 @@ class Shards:
         """Example i. Raises UserError naming file and record where the record is damaged."""
         shard = self._shard(i)
         start, end = self._start(shard, i), int(self._ends[i])
-        name = os.path.basename(self.paths[shard])
-        return self._example(i, self._places[shard].read(name, start, end))
+        return self._example(i, self._places[shard].read(self._names[shard], start, end))
 
     def read_each(self, records: Sequence[int] | np.ndarray) -> Iterator[Example]:
         """The examples of these numbers in this order; from a bucket all at once, so that one waits for one
@@ -191,8 +191,7 @@ class Shards:
 
     def _stretch(self, shard: int, make: Callable[[int, bytes], _Made], records: range) -> list[_Made]:
         begin = self._start(shard, records.start)
-        name = os.path.basename(self.paths[shard])
-        data = self._places[shard].read(name, begin, int(self._ends[records.stop - 1]))
+        data = self._places[shard].read(self._names[shard], begin, int(self._ends[records.stop - 1]))
         starts = [begin, *self._ends[records.start : records.stop - 1].tolist()]
         ends = self._ends[records.start : records.stop].tolist()
         return [

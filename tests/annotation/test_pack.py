@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -106,11 +107,26 @@ def test_the_index_says_where_records_lie(tmp_path, some, pack):
         assert index["size"] == len(data)
         assert (index["offset"].dtype, index["length"].dtype) == (np.uint64, np.uint32)
         at = 0
-        for offset, length in zip(index["offset"], index["length"], strict=True):
+        for offset, length, checksum in zip(index["offset"], index["length"], index["checksum"], strict=True):
             assert offset == at
             assert int.from_bytes(data[at : at + 8], "little") == length
             at += 16 + int(length)
+            assert int.from_bytes(data[at - 4 : at], "little") == checksum
         assert at == len(data)
+
+
+def test_an_address_is_not_taken_for_a_folder(tmp_path, some, pack, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part in (None, parts.Part(1, 2)):
+        with pytest.raises(UserError, match=r"^gs://bucket/out: expected a folder to write into; copy it"):
+            shards.pack(
+                tmp_path / "journal",
+                pathlib.Path("gs://bucket/out"),
+                shards.Options(tmp_path / "images", "train", "test"),
+                print,
+                part,
+            )
+    assert not (tmp_path / "gs:").exists()
 
 
 def test_a_joint_stays_on_what_it_marks(tmp_path, make_record, write_journal, photo, pack, read_shard):

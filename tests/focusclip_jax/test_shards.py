@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from annotation import schema
-from focusclip_jax.data import images
+from focusclip_jax.data import bucket, images
+from focusclip_jax.data import shards as reading
 from focusclip_jax.data.heatmaps import original_joints
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.errors import UserError
@@ -87,6 +88,59 @@ def test_a_broken_index_is_named(pack, rows):
     (directory / "toy-train.index-00001-of-00002.npz").write_bytes(b"PK not a zip")
     with pytest.raises(UserError, match=r"toy-train.index-00001-of-00002.npz: not a shard index"):
         Shards.open(directory)
+
+
+def test_an_index_of_an_early_version_has_no_checksums_and_does_as_well(pack, rows):
+    directory = pack(rows)
+    new = Shards.open(directory).fingerprint()
+    for path in directory.glob("*.npz"):
+        with np.load(path) as index:
+            kept = {name: index[name] for name in ("offset", "length", "size")}
+        np.savez(path, **kept)
+    assert Shards.open(directory).fingerprint() == new
+
+
+def test_a_whole_record_that_its_index_was_not_made_of_is_refused(pack, rows):
+    """Same name, same size, sound checksums: a shard of another packing."""
+    old = pack(rows)
+    index = {path.name: path.read_bytes() for path in old.glob("*.npz")}
+    rows[5].captions = tuple(caption.replace("5", "7") for caption in rows[5].captions)
+    directory = pack(rows)
+    for name, data in index.items():
+        (directory / name).write_bytes(data)
+    shards = Shards.open(directory)
+    assert shards.read(4).image_id == "4.jpg"
+    with pytest.raises(UserError, match=r"of-00002 record 0: not the record that its index was made of"):
+        shards.read(5)
+
+
+def test_an_index_with_a_gap_is_refused(pack, rows):
+    directory = pack(rows, shards=1)
+    path = directory / "toy-train.index-00000-of-00001.npz"
+    with np.load(path) as index:
+        changed = {name: index[name].copy() for name in index}
+    changed["offset"][3] += 16
+    np.savez(path, **changed)
+    with pytest.raises(UserError, match="records do not follow each other"):
+        Shards.open(directory)
+
+
+def test_more_shards_than_may_be_open_are_read_at_random(pack, rows, monkeypatch):
+    monkeypatch.setattr(bucket, "MOST_MAPPED", 2)
+    shards = Shards.open(pack(rows, shards=9))
+    for i in np.random.default_rng(0).integers(0, 9, 200):
+        assert shards.read(i).image_id == f"{i}.jpg"
+    assert len(shards._places[0]._maps) <= 2
+
+
+@pytest.mark.parametrize("stretch", [1, 9000, 1 << 20])
+def test_all_examples_in_order_are_those_read_one_by_one(pack, rows, monkeypatch, stretch):
+    monkeypatch.setattr(reading, "_STRETCH", stretch)
+    shards = Shards.open(pack(rows))
+    singly = [shards.read(i) for i in range(len(shards))]
+    assert [e.image for e in shards] == [e.image for e in singly]
+    assert list(shards.texts()) == [(e.activity, e.captions) for e in singly]
+    assert [e.image_id for e in shards.read_each(np.array([8, 0, 3]))] == ["8.jpg", "0.jpg", "3.jpg"]
 
 
 def test_an_older_schema_is_refused(pack, row):
