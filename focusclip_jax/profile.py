@@ -398,7 +398,7 @@ def summarise(
     known = dict(zip(order, meanings, strict=False)) if len(order) == len(meanings) else {}
     everything = {name: meaning for one in meanings[::-1] for name, meaning in one.items()}
     unknown = Operation("other", "forward", OTHER_MATHS, "unknown")
-    times: collections.Counter[Operation] = collections.Counter()
+    times: dict[Operation, float] = collections.defaultdict(float)
     counts: collections.Counter[Operation] = collections.Counter()
     for _, program, name, _, own in events.operations:
         operation = known.get(program, everything).get(name, unknown)
@@ -444,7 +444,7 @@ def summarise(
         },
         "top": [
             {**dataclasses.asdict(operation), "ms": device[operation], "times": counts[operation] / steps}
-            for operation, _ in times.most_common(12)
+            for operation in sorted(times, key=lambda operation: -times[operation])[:12]
         ],
     }
     return summary | {"bottleneck": bottleneck(summary)}

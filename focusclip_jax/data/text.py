@@ -13,6 +13,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -292,8 +293,8 @@ class TokenTable:
     def _read(cls, folder: pathlib.Path, in_memory: bool = False) -> TokenTable:
         about = json.loads((folder / _ABOUT).read_text().partition("\n")[0])
         arrays = {name: _array(folder / name, about["dtypes"][name], in_memory) for name in _ARRAYS}
-        numbers = {name: about[name] for name in ("context", "pad_id", "at_limit")}
-        return cls(**arrays, **numbers, folder=None if in_memory else folder)
+        fields: dict[str, Any] = arrays | {name: about[name] for name in ("context", "pad_id", "at_limit")}
+        return cls(**fields, folder=None if in_memory else folder)
 
     def __reduce__(self):
         """A mapped table is sent to another process as the name of its folder."""
