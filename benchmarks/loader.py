@@ -1,14 +1,14 @@
 """Claims: 12 times the 2023 loader's rate from JPEGs stored at 224 x 224, 7 times with crop and flip from a
 short side of 256, 3 times from originals; 16 cores feed an H200.
 
-    python -m benchmarks.loader [--images=192] [--rounds=5] [--torch-python=PATH]
+    python -m benchmarks.loader [--images=192] [--rounds=15] [--torch-python=PATH]
 
 The reference is the published input pipeline restated: for each image decode the full JPEG, convert,
 resize to 224 x 224, decode the full-size heatmap PNG and resize it too; then tokenise and pad to 512. It
 runs in torch's DataLoader where torch is installed, in a plain loop otherwise (a little faster).
 
 Ours is the project's own loader on shards that `annotate` packs from the same photographs. All run in this
-process on one thread, in turn in every round, with warm files; printed are medians over the rounds.
+process on one thread, two batches each in every round, with warm files; printed are medians over rounds.
 
 With the Python of an environment that has torch, numpy and pillow, torch's DataLoader takes its turn too, in
 a process of its own (`benchmarks/loader_torch.py`): what anybody would write for the very JPEGs of our first
@@ -71,7 +71,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=192)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--torch-python")
     arguments = parser.parse_args()
     core = min(os.sched_getaffinity(0))
@@ -81,32 +81,35 @@ def main() -> None:
         write_photographs(folder, arguments.images)
         pipelines = {name: ours(folder, size, changes) for name, (size, changes) in OURS.items()}
         pipelines = {"reference": reference(folder, arguments.images), **pipelines}
-        batches = arguments.images // BATCH - 1
-        sides = {
-            name: lambda start=start: timed(start(), batches * BATCH) for name, start in pipelines.items()
-        }
+        sides = {name: turns(start) for name, start in pipelines.items()}
         if arguments.torch_python:
             torch = Side([arguments.torch_python, str(ROOT / "benchmarks" / "loader_torch.py")])
             print(f"{torch.greeting}, of {torch.ask(str(write_stored(folder)))['images']} images")
-            sides[DATA_LOADER] = lambda: torch.ask(f"{BATCH} {batches}")
+            sides[DATA_LOADER] = lambda: torch.ask(f"{BATCH} {TURN}")
         measure(sides, arguments.rounds)
 
 
 DATA_LOADER = "torch DataLoader, stored 224x224"
+TURN = 2  # batches: short turns, so that all sides see the same ups and downs of a shared machine
 
 
-def timed(iterator: Iterator, images: int) -> dict[str, float]:
-    """Milliseconds per image, of the clock and of the processor, over so many whole batches."""
+def turns(start: Callable[[], Iterator]) -> Callable[[], dict[str, float]]:
+    """A function that takes TURN batches and returns milliseconds per image, of clock and processor."""
+    iterator = itertools.chain.from_iterable(start() for _ in itertools.count())
     next(iterator)  # opening the files is not part of the rate
-    wall, cpu = time.perf_counter(), time.process_time()
-    for _ in itertools.islice(iterator, images // BATCH):
-        pass
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"wall": wall / images * 1e3, "cpu": cpu / images * 1e3}
+
+    def turn() -> dict[str, float]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(TURN):
+            next(iterator)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        return {"wall": wall / (TURN * BATCH) * 1e3, "cpu": cpu / (TURN * BATCH) * 1e3}
+
+    return turn
 
 
 def measure(sides: dict[str, Callable[[], dict[str, float]]], rounds: int) -> None:
-    """Print the medians of each side, and how many times faster than the first it is."""
+    """Print the medians of each side, and the medians over the rounds of how much faster than the first."""
     taken = {name: [] for name in sides}
     for _, (name, run) in itertools.product(range(rounds), sides.items()):
         taken[name].append(run())
@@ -114,21 +117,24 @@ def measure(sides: dict[str, Callable[[], dict[str, float]]], rounds: int) -> No
     def middle(name, clock):
         return statistics.median(times[clock] for times in taken[name])
 
+    def gain(slow, fast, clock):
+        pairs = zip(taken[slow], taken[fast], strict=True)
+        return statistics.median(a[clock] / b[clock] for a, b in pairs)
+
     print(f"{'':33s}  wall ms/image (min-max)   gain   cpu ms/image   gain   images/s a core")
     first = next(iter(sides))
     for name in sides:
         wall, cpu = middle(name, "wall"), middle(name, "cpu")
         walls = [times["wall"] for times in taken[name]]
         spread = f"({min(walls):.2f}-{max(walls):.2f})"
-        gains = middle(first, "wall") / wall, middle(first, "cpu") / cpu
+        gains = gain(first, name, "wall"), gain(first, name, "cpu")
         print(
             f"{name:33s}  {wall:8.2f} {spread:15s} {gains[0]:6.1f}   {cpu:12.2f} {gains[1]:6.1f}"
             f"   {1e3 / wall:15,.0f}"
         )
     if DATA_LOADER in sides:
         for name in list(OURS)[:2]:
-            ratio = middle(DATA_LOADER, "wall") / middle(name, "wall")
-            print(f"{name}: {ratio:.2f} times torch's DataLoader on the same JPEGs")
+            print(f"{name}: {gain(DATA_LOADER, name, 'wall'):.2f} times torch's DataLoader on the same JPEGs")
     rates = {name: 1e3 / middle(name, "wall") for name in OURS}
     print(f"\n{needs(rates)}")
 

@@ -105,7 +105,9 @@ def render(
         return _filled(centres, scale * half_axes, view, size)
     views = np.broadcast_to(np.array(view, np.float64), (len(joints), len(view)))
     drawn, _ = gaussians(joints, visibility, views, size, kind, scale)
-    return draw(drawn, [len(drawn)], size)[0]
+    heatmap = np.empty((1, *size), np.float32)
+    draw(drawn, [len(drawn)], heatmap)
+    return heatmap[0]
 
 
 def gaussians(
@@ -137,21 +139,19 @@ def gaussians(
     return np.concatenate([middle, sigma / step, height], axis=1), person
 
 
-def draw(drawn: np.ndarray, counts: Sequence[int] | np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Heatmaps float32 (N, H, W), each the sum of its Gaussians, at most 1.
+def draw(drawn: np.ndarray, counts: Sequence[int] | np.ndarray, heatmaps: np.ndarray) -> None:
+    """Fill `heatmaps`, float32 (N, H, W), each with the sum of its Gaussians, at most 1.
 
     drawn: (G, 5), see `gaussians`. counts: (N,), how many of them are of each image, in order.
     `models.focusclip.drawn` is the same on a device.
     """
-    columns = _profiles(drawn[:, 0], drawn[:, 2], size[1])
-    rows = _profiles(drawn[:, 1], drawn[:, 3], size[0]) * drawn[:, 4:].astype(np.float32)
-    heatmaps = np.empty((len(counts), *size), np.float32)
+    columns = _profiles(drawn[:, 0], drawn[:, 2], heatmaps.shape[2])
+    rows = _profiles(drawn[:, 1], drawn[:, 3], heatmaps.shape[1]) * drawn[:, 4:].astype(np.float32)
     end = 0
     for heatmap, count in zip(heatmaps, counts, strict=True):
         begin, end = end, end + count
         _product(rows[begin:end], columns[begin:end], heatmap)
         np.minimum(heatmap, 1, out=heatmap)
-    return heatmaps
 
 
 def _filled(centres: np.ndarray, half_axes: np.ndarray, view: View, size: tuple[int, int]) -> np.ndarray:

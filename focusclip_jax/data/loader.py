@@ -247,21 +247,18 @@ def _gaussians(shown: Sequence[_Shown], settings: LoaderSettings) -> tuple[np.nd
     return gaussians, np.bincount(image[person], minlength=len(shown))
 
 
-def _guidance(shown: Sequence[_Shown], settings: LoaderSettings, most: int) -> np.ndarray:
-    """Heatmaps float32 (N, H, W), or for the step to draw them their Gaussians float32 (N, most, 5)."""
+def _guide_views(guides: np.ndarray, shown: Sequence[_Shown], settings: LoaderSettings) -> None:
+    """Fill in heatmaps (N, H, W), or with `settings.heatmap_on_device` their Gaussians (N, most, 5)."""
     if settings.heatmap == "person":
-        return np.stack(
-            [
-                joint_heatmap(example, view, settings.image_size, "person", settings.heatmap_scale)
-                for example, view, _ in shown
-            ]
-        )
+        for heatmap, (example, view, _) in zip(guides, shown, strict=True):
+            heatmap[...] = joint_heatmap(example, view, settings.image_size, "person", settings.heatmap_scale)
+        return
     gaussians, counts = _gaussians(shown, settings)
     if not settings.heatmap_on_device:
-        return heatmaps.draw(gaussians, counts, settings.image_size)
-    padded = np.full((len(shown), most, heatmaps.NUMBERS), heatmaps.NOTHING, np.float32)
-    padded[np.arange(most) < counts[:, None]] = gaussians
-    return padded
+        heatmaps.draw(gaussians, counts, guides)
+        return
+    guides[...] = heatmaps.NOTHING
+    guides[np.arange(guides.shape[1]) < counts[:, None]] = gaussians
 
 
 @functools.lru_cache(maxsize=8)
@@ -389,7 +386,7 @@ def _images(
             seen = view(row, example)
         shown.append(_Shown(example, seen, step * settings.batch_size + row))
         if len(shown) == _TOGETHER or at == len(local) - 1:
-            guides[at + 1 - len(shown) : at + 1] = _guidance(shown, settings, most)
+            _guide_views(guides[at + 1 - len(shown) : at + 1], shown, settings)
             shown = []
     return {"image": image, name: guides, "image_id": local.astype(np.int32)}
 

@@ -285,7 +285,8 @@ def test_heatmaps_drawn_inside_the_step_are_those_of_the_loader(data, kind):
 @pytest.mark.parametrize("view", ["dim", "tokens"])
 def test_the_model_takes_gaussians_in_place_of_the_heatmap(view):
     numbers = np.array([[[4, 9, 2, 3, 0.9], [12, 3, 3, 1, 0.8], [*heatmaps.NOTHING]]] * 4, np.float32)
-    heatmap = heatmaps.draw(numbers.reshape(-1, 5), [3] * 4, (16, 16))
+    heatmap = np.empty((4, 16, 16), np.float32)
+    heatmaps.draw(numbers.reshape(-1, 5), [3] * 4, heatmap)
     rest = {name: value for name, value in BATCH.items() if name != "heatmap"}
     expected = model(view).views(rest | {"heatmap": heatmap}, focus=True)
     embeddings = model(view).views(rest | {"gaussians": numbers}, focus=True)
