@@ -38,7 +38,7 @@ def default() -> ConfigDict:
             "data": {
                 # Commands for `launch.sh annotate` that make the shards below; run once, before training.
                 "prepare": (),
-                # Folder or glob pattern of TFRecord shards.
+                # Folder or glob pattern of TFRecord shards; also gs://BUCKET/FOLDER or s3://BUCKET/FOLDER.
                 "train": "",
                 "validation": "",
                 # The command that gets the training shards, for the message where they are missing.
