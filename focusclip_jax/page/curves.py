@@ -27,7 +27,16 @@ PANELS = {
     "waiting for data (%)": ("data_wait",),
 }
 ACCURACY = "zero-shot accuracy (%)"
-UNDRAWN = {"step", "step_seconds"}  # the second is images_per_second once more
+# All but the first are images_per_second once more, or nearly constant.
+UNDRAWN = {
+    "step",
+    "step_seconds",
+    "images_per_second_per_chip",
+    "teraflops_per_second_per_chip",
+    "mfu",
+    "device_memory_gib",
+    "host_memory_gib",
+}
 NAMES = {
     "validation/positive_similarity": "own caption",
     "validation/negative_similarity": "others' captions",

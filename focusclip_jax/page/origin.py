@@ -29,6 +29,8 @@ def throughput(records: Sequence[Record]) -> list[Markup]:
         row("images per second and device", per_device),
         row("seconds per step", lambda s, _: chart.number(s["step_seconds"])),
         row("waiting for data", lambda s, _: f"{100 * s['data_wait']:.1f} % of the time"),
+        row("model operations per second and device", _operations),
+        row("memory at most", _memory),
         row("time in steps, compilation included", lambda s, _: _duration(s["taken"])),
         row("devices", lambda _, r: r.devices or "–"),
         row("batch", lambda _, r: f"{r.config['batch_size']:,} images" if r.config else "–"),
@@ -38,6 +40,29 @@ def throughput(records: Sequence[Record]) -> list[Markup]:
         "and checkpoints are not in them. The second view of an image is not counted as another image."
     )
     return [facts_table(records, facts, mark=False), element("p", note, class_="faint small")]
+
+
+def _operations(speed: dict[str, float], record: Record) -> str:
+    """With what they are counted from, as run.json states it."""
+    if "teraflops_per_second_per_chip" not in speed:
+        return "–"
+    rate = f"{chart.number(speed['teraflops_per_second_per_chip'])} TFLOP/s"
+    about = record.about.get("flops", {})
+    if "mfu" in speed:
+        rate += f", {100 * speed['mfu']:.1f} % of the dense bfloat16 peak of a {about.get('chip', 'chip')}"
+    if about:
+        lengths = ", ".join(map(str, about.get("per_step", {})))
+        rate += (
+            f"; texts of {lengths} tokens, {about.get('image_encodes')} image and "
+            f"{about.get('text_encodes')} text encodes an example"
+        )
+    return rate
+
+
+def _memory(speed: dict[str, float], _: Record) -> str:
+    if "device_memory_gib" in speed:
+        return f"{speed['device_memory_gib']:.2f} GiB on the fullest device"
+    return f"{speed['host_memory_gib']:.2f} GiB of the host" if "host_memory_gib" in speed else "–"
 
 
 def _duration(seconds: float) -> str:

@@ -95,7 +95,12 @@ def speed(record: Record) -> dict[str, float]:
     if not steady:
         return {}
     names = ("images_per_second", "step_seconds", "data_wait")
-    medians = {name: statistics.median(row[name] for row in steady if name in row) for name in names}
+    names += ("teraflops_per_second_per_chip", "mfu")
+    present = [name for name in names if any(name in row for row in steady)]
+    medians = {name: statistics.median(row[name] for row in steady if name in row) for name in present}
+    for name in ("device_memory_gib", "host_memory_gib"):
+        if peaks := [row[name] for row in rows if name in row]:
+            medians[name] = max(peaks)
     taken, before = 0.0, 0.0
     for row in rows:
         taken += row["step_seconds"] * (row["step"] - before)
