@@ -585,8 +585,8 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         return [
             f"The device is this host's cores. Operations run side by side on them: all take "
             f"{summary['device_ms']:,.1f} ms a step together, which the shares below are of. "
-            "A trace on CPU was seen to lack a part of the matrix products, more of the backward pass: passes "
-            "are for GPU and TPU to compare."
+            "A trace on CPU was seen to lack a part of the matrix products, more of the backward pass: "
+            "passes are for GPU and TPU to compare."
         ]
     overlap = summary["upload_overlap"]
     return [f"While a batch is handed over, the device is busy for {overlap:.0%} of the time."]
