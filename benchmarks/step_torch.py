@@ -34,15 +34,21 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def make_step(folder: str):
-    """A function that makes one update and returns the loss before it, and the number of parameters."""
+def make_step(folder: str, device: str = "cpu", prepare=lambda model: model):
+    """A function that makes one update and returns the loss before it, and the number of parameters.
+
+    prepare: what to do with the model before it is called, for example to compile it.
+    """
     import torch
     import torch.nn.functional as F
     from torch import nn
 
     with open(f"{folder}/shape.json") as file:
         shape = json.load(file)
-    batch = {name: torch.from_numpy(value) for name, value in np.load(f"{folder}/batch.npz").items()}
+    torch.set_default_device(device)
+    batch = {
+        name: torch.from_numpy(value).to(device) for name, value in np.load(f"{folder}/batch.npz").items()
+    }
 
     class Block(nn.Module):
         def __init__(self, tower):
@@ -158,9 +164,11 @@ def make_step(folder: str):
         fused=True,
     )
 
+    loss_of = prepare(model)
+
     def step():
         optimizer.zero_grad()
-        loss = model(batch)
+        loss = loss_of(batch)
         loss.backward()
         # A parameter that a loss does not use has no gradient; ours has a zero one.
         nn.utils.clip_grad_norm_(model.parameters(), settings["clip_norm"])
