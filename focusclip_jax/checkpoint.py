@@ -45,7 +45,7 @@ class Checkpoints:
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "manifest")
         self._pending: concurrent.futures.Future | None = None
         self._pending_step = 0
-        self._saved = False
+        self._seen = False  # whether a whole one was here
         self._failed = False
 
     def _manager(self) -> ocp.CheckpointManager:
@@ -68,7 +68,7 @@ class Checkpoints:
         steps = self.steps()
         if steps:
             return f"the last checkpoint is step {steps[-1]}"
-        return "no checkpoint is left" if self._saved else "no checkpoint was saved"
+        return "no checkpoint is left" if self._seen else "no checkpoint was saved"
 
     def save(self, step: int, state: Any) -> None:
         """Copy the state off the devices and write it in the background.
@@ -80,12 +80,13 @@ class Checkpoints:
         with self._saying_why(step):
             self._manager().save(step, args=ocp.args.PyTreeSave(state), force=True)
         self._pending = self._executor.submit(self._finish, step)
-        self._pending_step, self._saved = step, True
+        self._pending_step = step
 
     def _finish(self, step: int) -> None:
         self._manager().wait_until_finished()
         if distributed.is_first():
             write_manifest(self._directory / str(step))
+        self._seen = True
 
     def wait(self) -> None:
         """Block until the last `save` is on disk with its manifest; UserError where that failed."""
@@ -144,7 +145,9 @@ class Checkpoints:
 
     def _verified(self, step: int | None) -> int:
         """The step to restore, once the first process found all its bytes to be those that were written."""
-        return distributed.of_first(lambda: self._verify(step))
+        step = distributed.of_first(lambda: self._verify(step))
+        self._seen = True
+        return step
 
     def _verify(self, step: int | None) -> int:
         steps = self.steps()

@@ -195,3 +195,17 @@ def test_old_steps_are_removed_but_one_more_than_the_newest_stays(tmp_path):
 def test_an_empty_folder_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="no finished checkpoint"):
         Checkpoints(tmp_path).restore(None, ABSTRACT)
+
+
+def test_what_is_left_is_said_as_it_is(copy, tmp_path):
+    """Gone is not the same as never there; a save that failed was never there."""
+    none = Checkpoints(tmp_path / "none")
+    assert none.last_good() == "no checkpoint was saved"
+    (tmp_path / "none").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"could not be written.*; no checkpoint was saved$"):
+        none.save(1, STATE)
+    checkpoints = Checkpoints(copy)
+    checkpoints.restore(None, ABSTRACT)
+    assert checkpoints.last_good() == "the last checkpoint is step 20"
+    shutil.rmtree(copy)
+    assert checkpoints.last_good() == "no checkpoint is left"
