@@ -94,8 +94,7 @@ def speed(record: Record) -> dict[str, float]:
     steady = rows[1:] or rows
     if not steady:
         return {}
-    names = ("images_per_second", "step_seconds", "data_wait")
-    names += ("teraflops_per_second_per_chip", "mfu")
+    names = ("images_per_second", "step_seconds", "data_wait", "teraflops_per_second_per_chip", "mfu")
     present = [name for name in names if any(name in row for row in steady)]
     medians = {name: statistics.median(row[name] for row in steady if name in row) for name in present}
     for name in ("device_memory_gib", "host_memory_gib"):
