@@ -124,7 +124,7 @@ def build(runs: Sequence[answers.Run]) -> gr.Blocks:
                     elem_id="photo",
                 )
                 # Its file reaches `inputs.read_photo` unopened, which can say what is wrong with it.
-                photo.preprocess = lambda payload: None if payload is None else payload.path
+                vars(photo)["preprocess"] = lambda payload: None if payload is None else payload.path
                 labels = gr.Textbox(label="Labels, one a line", lines=5, max_lines=12, elem_id="labels")
                 prompt = gr.Textbox(label="Prompt, {} is the label", value=runs[0].prompt, elem_id="prompt")
                 with gr.Accordion("Joints and more", open=False, elem_id="more"):
