@@ -282,7 +282,9 @@ def train(arguments: list[str], compiled: str) -> None:
 
     jax.config.update("jax_compilation_cache_dir", compiled)
     # Programs of another process than the first have keys of their own there, and JAX would not write them.
-    compiler.distributed = types.SimpleNamespace(global_state=types.SimpleNamespace(process_id=0))
+    compiler.distributed = types.SimpleNamespace(
+        global_state=types.SimpleNamespace(process_id=0, client=None)
+    )
     pictures.draw = lambda *_: []  # would take longer than all the rest
     distributed.START_SECONDS, distributed.WATCH_SECONDS, distributed.SILENCE_SECONDS = 60, 2, 30
     sys.argv = ["focusclip_jax", "train", *arguments]  # where the flags of a config are looked up

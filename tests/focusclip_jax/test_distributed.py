@@ -40,7 +40,7 @@ from focusclip_jax.__main__ import run
 from jax._src import compiler
 
 # What another process than the first compiles has a key of its own, and JAX would not write it to the cache.
-compiler.distributed = types.SimpleNamespace(global_state=types.SimpleNamespace(process_id=0))
+compiler.distributed = types.SimpleNamespace(global_state=types.SimpleNamespace(process_id=0, client=None))
 [root] = [pathlib.Path(a.partition("=")[2]) for a in sys.argv if a.startswith("--workdir=")]
 
 def recording(batches):
