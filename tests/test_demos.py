@@ -177,7 +177,7 @@ def execute(name, root, **settings):
     cell = settings_of(notebook)
     cell.source = "\n".join([cell.source, *(f"{key} = {value!r}" for key, value in settings.items())])
     where = {"metadata": {"path": str(root / "demos")}}
-    NotebookClient(notebook, timeout=500, kernel_name="python3", resources=where).execute()
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=where).execute()
     outputs = [output for cell in code(notebook.cells) for output in cell.outputs]
     said = "".join(output.get("text", "") for output in outputs)
     assert "error:" not in said, said
