@@ -53,9 +53,12 @@ def main(arguments: list[str]) -> None:
     try:
         with distributed.ending_together(checkpoints.last_good), distributed.only_first_speaks():
             run(config, root, checkpoints)
-    except NoBatch as error:
-        print(f"\nerror: {error}", file=sys.stderr, flush=True)  # below the progress bar
-        os._exit(2)  # at the end of Python the loader would wait for its worker once more
+    except (UserError, OSError) as error:
+        print(f"\nerror: {error}", file=sys.stderr)  # below the progress bar
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # At the end of Python the loader would wait for a lost worker, and Orbax for a save that failed.
+        os._exit(2)
 
 
 def run(config: ConfigDict, root: pathlib.Path, checkpoints: Checkpoints) -> None:
