@@ -21,7 +21,7 @@ from focusclip_jax.workdir import Workdir
 
 Image = str | os.PathLike | PIL.Image.Image | np.ndarray
 
-BATCH_SIZE = 64  # images or texts encoded at a time; fewer are filled up to a power of two
+BATCH_SIZE = 64  # images or texts encoded at a time; fewer are filled up to one of ten sizes
 
 
 class Model:

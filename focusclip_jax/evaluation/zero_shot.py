@@ -153,11 +153,12 @@ def image_embeddings(
 
 
 def _few(batch_size: int, n: int) -> int:
-    """The batch size, or for fewer entries the next multiple of an eighth of a power of two.
+    """The batch size, or for fewer entries the next power of two, above 32 the next eighth of one.
 
-    So few shapes are compiled (four from one power of two to the next), and of five rows one at most is idle.
+    So few shapes are compiled (ten up to 64), and of many rows one in five at most is idle.
     """
-    step = max(1, (1 << (n - 1).bit_length()) // 8)
+    power = 1 << (n - 1).bit_length()
+    step = power // 8 if power > 32 else power
     return min(batch_size, -(-n // step) * step)
 
 

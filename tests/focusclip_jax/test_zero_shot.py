@@ -89,7 +89,7 @@ def test_the_answer_does_not_depend_on_the_batch_size_and_few_shapes_are_compile
     assert all(result == results[0] for result in results)
     assert zero_shot.similarities(Compass(), TASK, images, batch_size=3).shape == (7, 4)
     assert zero_shot.image_embeddings(Compass(), images.read, 7, batch_size=3).shape == (7, 2)
-    assert encoder.image_batches == [1] * 7 + [3] * 3 + [7] + [7]
+    assert encoder.image_batches == [1] * 7 + [3] * 3 + [7] + [8]
     assert encoder.text_batches == [1] * 4 + [3] * 2 + [4] + [4]
 
 
@@ -100,8 +100,9 @@ def test_forty_prompts_are_not_filled_up_to_sixty_four_and_yet_few_sizes_are_com
         assert zero_shot.text_embeddings(encoder, ["east"] * n, batch_size=64).shape == (n, 2)
         (sizes[n],) = encoder.text_batches
     assert sizes[40] == 40
-    assert all(n <= size <= 1.25 * n for n, size in sizes.items())
-    assert len(set(sizes.values())) == 20
+    assert all(n <= size < 2 * n or n == size for n, size in sizes.items())
+    assert all(size <= 1.25 * n for n, size in sizes.items() if n > 32)
+    assert len(set(sizes.values())) == 10
 
 
 def test_several_prompts_of_a_class_are_averaged_at_length_one():
