@@ -70,7 +70,10 @@ def stored_jpeg(
     if stored != original:
         pixels = pixels.resize(stored, Image.Resampling.BICUBIC, box=draft[1] if draft else None)
     buffer = io.BytesIO()
-    pixels.save(buffer, "JPEG", quality=quality, subsampling="4:4:4")
+    # 4:2:0 has half as many blocks to decode. Of photographs made smaller it costs, at quality 95, a mean
+    # difference of 1.1 of 255 in place of 0.7; of drawings that keep their size it would cost ten times that.
+    subsampling = "4:4:4" if stored == original else "4:2:0"
+    pixels.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
     return buffer.getvalue(), stored, original, turned
 
 

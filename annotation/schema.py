@@ -81,8 +81,6 @@ def shard_name(dataset: str, split: str, shard: int, shards: int) -> str:
 def index_name(dataset: str, split: str, shard: int, shards: int) -> str:
     """File name of that shard's index; it does not match `*.tfrecord-*`, so readers of shards ignore it.
 
-    The index is an `.npz` of `offset` uint64 (N,), where each record's length field starts in the
-    shard, `length` uint32 (N,), its payload bytes, `checksum` uint32 (N,), the payload's as stored, and
-    `size` uint64 (), the shard's size in bytes. Indices of early versions have no `checksum`.
+    What is in it: `annotation.shard_index`.
     """
     return f"{dataset}-{split}.index-{shard:05d}-of-{shards:05d}.npz"

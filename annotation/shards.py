@@ -40,9 +40,10 @@ import google_crc32c
 import numpy as np
 from tqdm import tqdm
 
-from annotation import examples, files, journal, parts, records, schema, tfds_metadata
+from annotation import examples, files, journal, parts, records, schema, shard_index, tfds_metadata
 from annotation.errors import UserError
 from annotation.records import Description
+from annotation.shard_index import Index
 
 IMAGES_PER_SHARD = 4096  # 100 to 200 MB at a short side of 256
 _FRAME = 16  # bytes of a record besides its payload: the length, and two checksums
@@ -56,8 +57,8 @@ class Options:
     """How to pack.
 
     images: folder of the photographs. size: see `examples.Size`; a short side is never enlarged. quality: of
-    JPEGs that are encoded here (4:4:4); a photograph that needs no change keeps its bytes. shards: None for
-    one per 4,096 images. allow_missing: leave images without a file out, and count them, instead of failing.
+    JPEGs that are encoded here; a photograph that needs no change keeps its bytes. shards: None for one per
+    4,096 images. allow_missing: leave images without a file out, and count them, instead of failing.
     """
 
     images: Path
@@ -324,16 +325,10 @@ def masked_crc(data: bytes) -> int:
 
 def _write_index(path: Path, payloads: list[int], crcs: list[int], size: int) -> None:
     lengths = np.array(payloads, np.uint64)
-    with open(path, "wb") as index:
-        ends = np.cumsum(lengths + _FRAME)
-        np.savez(
-            index,
-            offset=ends - (lengths + _FRAME),
-            length=lengths.astype(np.uint32),
-            checksum=np.array(crcs, np.uint32),
-            size=np.uint64(size),
-        )
-        _sync(index)
+    offsets = np.cumsum(lengths + _FRAME) - (lengths + _FRAME)
+    with open(path, "wb") as file:
+        file.write(shard_index.to_bytes(Index(offsets, lengths, np.array(crcs), size)))
+        _sync(file)
 
 
 def _sync(file: io.BufferedWriter) -> int:

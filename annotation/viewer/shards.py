@@ -6,7 +6,6 @@ import dataclasses
 import io
 import re
 import struct
-import zipfile
 from pathlib import Path
 
 import google_crc32c
@@ -14,7 +13,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from annotation import records, schema
+from annotation import records, schema, shard_index
 from annotation.errors import UserError
 from annotation.viewer.entries import OK, Answer, Entry
 
@@ -91,9 +90,8 @@ def _read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
         schema.index_name(name["dataset"], name["split"], int(name["shard"]), int(name["shards"]))
     )
     try:
-        with np.load(index) as arrays:
-            offsets, lengths, size = arrays["offset"], arrays["length"], int(arrays["size"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        offsets, lengths, _, size = shard_index.from_bytes(index.read_bytes())
+    except (OSError, ValueError) as error:
         raise UserError(f"{index}: no index of this shard ({error}); pack it again") from None
     if path.stat().st_size != size:
         raise UserError(

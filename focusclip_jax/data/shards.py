@@ -12,11 +12,9 @@ import fnmatch
 import functools
 import glob
 import hashlib
-import io
 import os
 import re
 import struct
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -26,7 +24,7 @@ import tqdm
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from annotation import schema
+from annotation import schema, shard_index
 from focusclip_jax.data.bucket import Bucket, Folder, is_bucket, place
 from focusclip_jax.errors import UserError
 
@@ -329,32 +327,25 @@ def _record_index(path: str, storage: Folder | Bucket, sizes: dict[str, int]) ->
         match["dataset"], match["split"], int(match["shard"]), int(match["shards"])
     )
     index_path = os.path.join(os.path.dirname(path), name or "")
-    in_bucket = isinstance(storage, Bucket)
     if not name or index_path not in sizes:
-        if in_bucket:
+        if isinstance(storage, Bucket):
             raise UserError(f"{index_path}: not there; in a bucket a shard needs its index beside it")
         return _scan(path, size)
     try:
-        source = io.BytesIO(storage.read(name, 0, sizes[index_path])) if in_bucket else index_path
-        with np.load(source) as index:
-            offsets, lengths, expected = index["offset"], index["length"], int(index["size"])
-            checksums = index.get("checksum")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        data = storage.read(name, 0, sizes[index_path])
+        offsets, lengths, checksums, expected = shard_index.from_bytes(data)
+    except (OSError, ValueError) as error:
         raise UserError(f"{index_path}: not a shard index ({error}); delete it to have it rebuilt") from None
     ends = offsets.astype(np.int64) + lengths + _FRAME
     if size != expected or (ends[-1] if len(ends) else 0) != size:
         raise UserError(f"{path}: {size} bytes, its index says {expected}; copy or pack this shard again")
     if (offsets != np.append(np.zeros(1, np.int64), ends)[:-1]).any():
         raise UserError(f"{index_path}: not a shard index (records do not follow each other); pack it again")
-    if checksums is None:
-        if in_bucket:
-            raise UserError(f"{index_path}: of an older version, without checksums; pack this split again")
-        checksums = _stored_checksums(path, ends)
     return ends, checksums
 
 
 def _stored_checksums(path: str, ends: np.ndarray) -> np.ndarray:
-    """The checksum at the end of each record, for an index that has none: four bytes of each are read."""
+    """The checksum at the end of each record, for a shard without an index: four bytes of each are read."""
     if not len(ends):
         return np.zeros(0, np.uint32)
     data = np.memmap(path, np.uint8, "r")

@@ -202,10 +202,12 @@ def test_other_images_become_rgb_jpegs(
     pack(size=size)
     image = Image.open(io.BytesIO(stored(tmp_path / "out", read_shard)["a.jpg"][schema.IMAGE][0]))
     assert (image.format, image.mode) == ("JPEG", "RGB")
-    assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3  # 4:4:4
+    kept_colours = [(1, 1)] * 3 if size is None else [(2, 2), (1, 1), (1, 1)]  # 4:4:4, 4:2:0
+    assert [layer[1:3] for layer in image.layer] == kept_colours
     if mode != "1":
         expected = Image.open(io.BytesIO(data)).convert("RGB").resize(image.size, Image.Resampling.BICUBIC)
-        assert np.abs(np.asarray(image, float) - np.asarray(expected, float)).mean() < 4
+        most = 10 if mode == "P" and size else 4  # dithered colours of 64 by 85 pixels are lost with 4:2:0
+        assert np.abs(np.asarray(image, float) - np.asarray(expected, float)).mean() < most
 
 
 def test_exif_orientation_is_dropped_and_said(tmp_path, make_record, write_journal, photo, pack, read_shard):

@@ -13,6 +13,9 @@ import PIL.Image
 import pytest
 from tensorflow_datasets.proto import tf_example_pb2
 
+from annotation import shard_index
+from annotation.shard_index import Index
+
 
 def _crc(data: bytes) -> bytes:
     crc = google_crc32c.value(data)
@@ -85,11 +88,10 @@ def write_shard(path: pathlib.Path, payloads: list[bytes]) -> None:
 
 
 def write_index(path: pathlib.Path, shard: pathlib.Path, payloads: list[bytes]) -> None:
-    lengths = np.array([len(p) for p in payloads], np.uint32)
-    offsets = np.cumsum([0, *(lengths + 16)])[:-1].astype(np.uint64)
-    checksums = np.array([struct.unpack("<I", _crc(p))[0] for p in payloads], np.uint32)
-    size = np.uint64(shard.stat().st_size)
-    np.savez(path, offset=offsets, length=lengths, checksum=checksums, size=size)
+    lengths = np.array([len(p) for p in payloads])
+    offsets = np.cumsum([0, *(lengths + 16)])[:-1]
+    checksums = np.array([struct.unpack("<I", _crc(p))[0] for p in payloads])
+    path.write_bytes(shard_index.to_bytes(Index(offsets, lengths, checksums, shard.stat().st_size)))
 
 
 @pytest.fixture

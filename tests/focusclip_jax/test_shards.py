@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from annotation import schema
+from annotation import schema, shard_index
 from focusclip_jax.data import bucket, images
 from focusclip_jax.data import shards as reading
 from focusclip_jax.data.heatmaps import original_joints
@@ -90,14 +90,17 @@ def test_a_broken_index_is_named(pack, rows):
         Shards.open(directory)
 
 
-def test_an_index_of_an_early_version_has_no_checksums_and_does_as_well(pack, rows):
-    directory = pack(rows)
-    new = Shards.open(directory).fingerprint()
-    for path in directory.glob("*.npz"):
-        with np.load(path) as index:
-            kept = {name: index[name] for name in ("offset", "length", "size")}
-        np.savez(path, **kept)
-    assert Shards.open(directory).fingerprint() == new
+def test_damage_of_an_index_is_found_in_every_bit_and_deleting_it_mends(pack, rows):
+    directory = pack(rows, shards=1)
+    whole = Shards.open(directory).fingerprint()
+    path = directory / "toy-train.index-00000-of-00001.npz"
+    data = path.read_bytes()
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        with pytest.raises(UserError, match=r"not a shard index \(damaged.*delete it to have it rebuilt"):
+            Shards.open(directory)
+    path.unlink()
+    assert Shards.open(directory).fingerprint() == whole
 
 
 def test_a_whole_record_that_its_index_was_not_made_of_is_refused(pack, rows):
@@ -117,10 +120,9 @@ def test_a_whole_record_that_its_index_was_not_made_of_is_refused(pack, rows):
 def test_an_index_with_a_gap_is_refused(pack, rows):
     directory = pack(rows, shards=1)
     path = directory / "toy-train.index-00000-of-00001.npz"
-    with np.load(path) as index:
-        changed = {name: index[name].copy() for name in index}
-    changed["offset"][3] += 16
-    np.savez(path, **changed)
+    index = shard_index.from_bytes(path.read_bytes())
+    index.offset[3] += 16
+    path.write_bytes(shard_index.to_bytes(index))
     with pytest.raises(UserError, match="records do not follow each other"):
         Shards.open(directory)
 
