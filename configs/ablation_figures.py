@@ -24,10 +24,14 @@ def get_grid():
             "dual": Method({}, "focus"),
             "shuffled": Method({"data.heatmap": "shuffled"}, "control"),
         },
-        figures=Figures(
-            folder="data/ablation/selection", seed=10, train_images=12_000, test_images=2_400, styles="test"
+        experiment=Figures(
+            folder="data/ablation/selection",
+            seed=10,
+            train_images=12_000,
+            test_images=2_400,
+            styles="test",
+            correlations=(0.5,),
         ),
-        correlations=(0.5,),
         seeds=(0, 1, 2),
         fewest_seeds=3,
     )

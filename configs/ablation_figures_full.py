@@ -30,14 +30,14 @@ def get_grid():
             "random": Method({"data.heatmap": "random"}, "control"),
             "crop": Method({"model.focus_view": "crop"}, "control"),
         },
-        figures=Figures(
+        experiment=Figures(
             folder="data/ablation/confirmation",
             seed=20,
             train_images=12_000,
             test_images=2_400,
             styles="confirmation",
+            correlations=(0.0, 0.5, 0.9),
         ),
-        correlations=(0.0, 0.5, 0.9),
         seeds=tuple(range(100, 110)),
         fewest_seeds=5,
     )

@@ -1,4 +1,4 @@
-"""A grid as plain data: methods × background correlations × seeds, and what identifies each of its cells.
+"""A grid as plain data: methods × conditions of an experiment × seeds, and what identifies each of its cells.
 
 A grid file is Python with `get_grid() -> Grid`; the shipped ones are configs/ablation_*.py.
 """
@@ -11,23 +11,27 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from focusclip_jax import config as configs
-from focusclip_jax import flops, state
+from focusclip_jax import flops, prepare, state
+from focusclip_jax.ablation.experiment import Experiment, Group, Reading, Tested
+from focusclip_jax.data.shards import Shards
+from focusclip_jax.encoder import Encoder
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluation import tasks
+from focusclip_jax.run import Run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# The code that decides a number: what draws and describes the figures, what makes batches of them, the
-# model, its losses and updates, their defaults, and what is measured. Comments, docstrings and blank lines do
-# not count. Of the loop in train.py nothing does: it decides when something is saved and logged.
-CODE = (
-    "annotation/sources/figures/*.py",
+# The code that decides a number: what describes people, what makes batches of them, the model, its losses and
+# updates, their defaults, and where it looks. Comments, docstrings and blank lines do not count. Of the loop
+# in train.py nothing does: it decides when something is saved and logged.
+TRAINING_CODE = (
     "annotation/describers/geometry.py",
     "annotation/geometry.py",
     "focusclip_jax/config.py",
@@ -39,8 +43,9 @@ CODE = (
     "focusclip_jax/state.py",
     "focusclip_jax/step.py",
     "focusclip_jax/ablation/attention.py",
-    "focusclip_jax/ablation/measure.py",
 )
+# Of figures also what draws them, and what is measured.
+CODE = ("annotation/sources/figures/*.py", *TRAINING_CODE, "focusclip_jax/ablation/measure.py")
 GROUPS = {"trained": tasks.FIGURES, "held-out": tasks.FIGURES_HELD_OUT}
 
 
@@ -69,13 +74,61 @@ class Figures:
 
     folder: where the shards lie. seed: of the training images; the people of the tests have the next one, the
     other people in the same scenes the one after. styles: of the tests, "test" or "confirmation".
+    correlations: probability that a training image shows its activity's own scene; each is a question of its
+        own.
     """
+
+    axis: ClassVar[str] = "correlation"
+    repeats: ClassVar[bool] = False
+    code: ClassVar[tuple[str, ...]] = CODE
+    reading: ClassVar[Reading] = Reading(
+        groups={name: Group(f"{name} activities", len(task.classes)) for name, task in GROUPS.items()},
+        decisive=tuple(GROUPS),
+        columns={
+            "independent": "independent scene",
+            "matching": "scene as in training",
+            "right on both backgrounds": "right on both backgrounds",
+            "same answer on another background": "same answer on another background",
+            "right on both subjects": "right on both subjects",
+        },
+        primary="independent",
+        differences={
+            "trained": "independent/trained",
+            "held-out": "independent/held-out",
+            "trained, scene as in training": "matching/trained",
+        },
+        pictured={
+            "trained, independent": "independent/trained",
+            "trained, scene as in training": "matching/trained",
+            "held-out, independent": "independent/held-out",
+        },
+        where="independent scenes",
+        chosen_by="seeds and drawing styles",
+        note="All shares in %, with 95 % intervals over seeds and images. Independent scenes say nothing "
+        "about the activity; in the others the scene is correlated with it as in training. The subject is "
+        "the part of the image where the true heatmap is at least 0.5.",
+    )
 
     folder: str
     seed: int
     train_images: int
     test_images: int
     styles: str
+    correlations: tuple[float, ...]
+
+    @property
+    def conditions(self) -> tuple[float, ...]:
+        return self.correlations
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        return {"tests": self.test_commands, "prompts": [task.prompts for task in GROUPS.values()]}
+
+    def tag(self, correlation: float) -> str:
+        return f"c{correlation:g}"
+
+    def title(self, correlation: float) -> str:
+        return f"background correlation {correlation:g}"
 
     @property
     def tests(self) -> str:
@@ -104,6 +157,34 @@ class Figures:
             *self._test(self.tests, "subject", self.seed + 2, "--figures-scenes=1"),
         )
 
+    def at(self, data_dir: pathlib.Path) -> Figures:
+        raise UserError(f"--data-dir={data_dir}: this grid draws its images and reads none of yours")
+
+    def prepared(self, config: ConfigDict, correlation: float) -> ConfigDict:
+        """Draw, describe and pack the people, unless they are there."""
+        prepare.run(ConfigDict({"data": {"train": self.tests, "prepare": self.test_commands}}))
+        prepare.run(config)
+        return config
+
+    def tested(self, encoder: Encoder, this: Run, correlation: float) -> Tested:
+        from focusclip_jax.ablation import measure  # it measures on what is defined here
+
+        config = this.config
+        return Tested(
+            measures=measure.measures(encoder, self, correlation, config.evaluation.batch_size),
+            attention=measure.subject_attention(encoder, this.graph, self, config.model.patch_size),
+            shards={"independent": Shards.open(self.tests, "independent").fingerprint()},
+        )
+
+    def row(self, about: Mapping[str, Any], measure: str, bits: np.ndarray) -> np.ndarray:
+        return bits.astype(np.float64)  # every cell answers all images
+
+    def floors(self, abouts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+        return {}  # the classes are equally frequent, so that chance says it
+
+    def check(self, abouts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Nothing to check: the settings of a result say which images were drawn."""
+
     def _test(self, folder: str, split: str, seed: int, flags: str) -> tuple[str, str]:
         flags = f"--figures-activities=all --figures-styles={self.styles} {flags}"
         return _commands(folder, split, seed, self.test_images, flags)
@@ -124,8 +205,7 @@ class Grid:
 
     name: names the folders below results/ and runs/ablation/.
     purpose: "selection" (to choose by) or "confirmation" (used once, by a rule written before).
-    base: settings that all cells share. methods: by name.
-    correlations: probability that a training image shows its activity's own scene.
+    base: settings that all cells share. methods: by name. experiment: what they are trained and tested on.
     seeds: at most these, in this order. fewest_seeds: at least so many; more are added while a difference
         that the rule is about has a 95 % interval of more than ± half_width.
     """
@@ -134,8 +214,7 @@ class Grid:
     purpose: str
     base: ConfigDict
     methods: Mapping[str, Method]
-    figures: Figures
-    correlations: tuple[float, ...]
+    experiment: Experiment
     seeds: tuple[int, ...]
     fewest_seeds: int
     half_width: float = 0.02
@@ -152,9 +231,9 @@ class Grid:
     def cells(self, seeds: tuple[int, ...] | None = None) -> list[Cell]:
         """Seed by seed, so that wherever it is stopped the finished seeds compare everything."""
         return [
-            cell(self, method, correlation, seed)
+            cell(self, method, condition, seed)
             for seed in (self.seeds if seeds is None else seeds)
-            for correlation in self.correlations
+            for condition in self.experiment.conditions
             for method in self.methods
         ]
 
@@ -163,23 +242,21 @@ class Grid:
 class Cell:
     """One training run and its tests.
 
+    condition: of the grid's experiment.
     settings: 16 hexadecimal digits of all that was chosen: what differs from the default config, with the
         seed and the commands that make the data, and the prompts.
     key: the same with the version of the code; a result with this key is not computed again.
     flops: floating-point operations of its training, by arithmetic.
     """
 
+    name: str
     method: str
-    correlation: float
+    condition: float
     seed: int
     config: ConfigDict
     settings: str
     key: str
     flops: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.method}-c{self.correlation:g}-s{self.seed}"
 
 
 def load(path: str) -> Grid:
@@ -193,7 +270,7 @@ def load(path: str) -> Grid:
     return namespace["get_grid"]()
 
 
-def cell(grid: Grid, method: str, correlation: float, seed: int) -> Cell:
+def cell(grid: Grid, method: str, condition: float, seed: int) -> Cell:
     """Resolve all settings of a cell. Raises UserError where they make no sense."""
     config = _with_settings(grid, method)
     other = grid.methods[method].compute_of
@@ -202,8 +279,8 @@ def cell(grid: Grid, method: str, correlation: float, seed: int) -> Cell:
         config.steps = round(config.steps * step_flops(_with_settings(grid, other)) / step_flops(config))
     config.name = f"{grid.name}/{method}"
     config.seed = seed
-    config.data.prepare = grid.figures.commands(correlation)
-    config.data.train = grid.figures.train(correlation)
+    config.data.prepare = grid.experiment.commands(condition)
+    config.data.train = grid.experiment.train(condition)
     # Nothing is looked at before the end, and no checkpoint but the last is measured.
     config.data.validation = ""
     config.evaluation.tasks = ()
@@ -212,16 +289,16 @@ def cell(grid: Grid, method: str, correlation: float, seed: int) -> Cell:
     chosen = {
         # Not the whole config: a setting that is added later, with its default, changes nothing.
         "config": differences(config, configs.default()),
-        "tests": grid.figures.test_commands,
-        "prompts": [task.prompts for task in GROUPS.values()],
+        **grid.experiment.chosen,
     }
     return Cell(
+        name=f"{method}-{grid.experiment.tag(condition)}-s{seed}",
         method=method,
-        correlation=correlation,
+        condition=condition,
         seed=seed,
         config=config,
         settings=_digest(chosen),
-        key=_digest(chosen | {"code": code_version()}),
+        key=_digest(chosen | {"code": code_version(grid.experiment.code)}),
         flops=float(config.steps * step_flops(config)),
     )
 
@@ -262,10 +339,10 @@ def _digest(value: Any) -> str:
 
 
 @functools.cache  # of the code as it was when this process began to use it
-def code_version() -> str:
-    """16 hexadecimal digits of the modules of `CODE`, without comments, docstrings and blank lines."""
+def code_version(patterns: tuple[str, ...] = CODE) -> str:
+    """16 hexadecimal digits of the modules of the patterns, without comments, docstrings and blank lines."""
     digest = hashlib.sha256()
-    for pattern in CODE:
+    for pattern in patterns:
         for path in sorted(ROOT.glob(pattern)):
             digest.update(f"{path.relative_to(ROOT).as_posix()}\n{essence(path.read_text())}\n".encode())
     return digest.hexdigest()[:16]

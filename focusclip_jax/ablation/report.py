@@ -1,8 +1,11 @@
 """What the results of a grid say: tables, a picture and the verdict of the rule. Nothing is trained.
 
-The rule (docs/focus.md): a method with the role "focus" helps, at one correlation and for one group of
-activities, if in independent scenes it beats CLIP at equal compute and every control of the grid: the lower
-bound of each paired difference lies above 0.
+The rule (docs/focus.md): a method with the role "focus" helps, under one condition and for one group of
+classes, if by the experiment's primary measure it beats CLIP at equal compute and every control of the grid:
+the lower bound of each paired difference lies above 0.
+
+Letters: N images, R repetitions. Those are the seeds of a condition; or, where all conditions ask the same
+question, the conditions, each the mean of its seeds.
 """
 
 from __future__ import annotations
@@ -16,63 +19,112 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from focusclip_jax.ablation import picture, results, statistics
-from focusclip_jax.ablation.grid import GROUPS, Grid
+from focusclip_jax.ablation.experiment import Experiment
+from focusclip_jax.ablation.grid import Grid
 from focusclip_jax.ablation.picture import Panel
 from focusclip_jax.ablation.results import Result
 from focusclip_jax.ablation.statistics import Interval
 from focusclip_jax.files import write_text
 
-PRIMARY = "independent"
-ACCURACIES = {
-    "independent": "independent scene",
-    "matching": "scene as in training",
-    "right on both backgrounds": "right on both backgrounds",
-    "same answer on another background": "same answer on another background",
-    "right on both subjects": "right on both subjects",
-}
 
-PICTURED = {
-    "trained, independent": "independent/trained",
-    "trained, scene as in training": "matching/trained",
-    "held-out, independent": "independent/held-out",
-}
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Methods beside each other, over the seeds of one condition or over all conditions.
+
+    repetitions: what there are several of, and how many, for sentences.
+    """
+
+    title: str
+    conditions: tuple[float, ...]
+    repetitions: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Gathered:
-    """The results that a report is made of: those of seeds that every method and correlation has.
+    """The results that a report is made of.
 
-    cells: (method, correlation, seed) → result. seeds: used. missing: names of cells without a result of
-        these settings among the seeds that were begun.
+    cells: (method, condition, seed) → result. used: condition → seeds of which every method has a result;
+        where each condition is a question of its own, those of which all conditions have one too.
+    missing: names of cells without a result of these settings, where some were begun beside them.
     """
 
+    experiment: Experiment
     cells: Mapping[tuple[str, float, int], Result]
-    seeds: tuple[int, ...]
+    used: Mapping[float, tuple[int, ...]]
     missing: tuple[str, ...]
 
-    def stack(self, method: str, correlation: float, measure: str) -> np.ndarray:
-        """(S, N) bool."""
-        return np.stack([self.cells[method, correlation, seed].measures[measure] for seed in self.seeds])
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All that are used, under whatever condition."""
+        return tuple(dict.fromkeys(seed for seeds in self.used.values() for seed in seeds))
 
-    def of(self, method: str, correlation: float) -> list[Result]:
-        return [self.cells[method, correlation, seed] for seed in self.seeds]
+    @property
+    def comparisons(self) -> list[Comparison]:
+        if not self.used:
+            return []
+        conditions, axis = tuple(self.used), self.experiment.axis
+        if len(conditions) == 1 or not self.experiment.repeats:
+            seeds = _count(len(self.seeds), "seed")
+            return [Comparison(self.experiment.title(c), (c,), seeds) for c in conditions]
+        title = f"{axis}s {_listed([f'{c:g}' for c in conditions])}"
+        return [Comparison(title, conditions, _count(len(conditions), axis))]
+
+    @property
+    def groups(self) -> list[str]:
+        """Those of which every result says something."""
+        reading, used = self.experiment.reading, self.results()
+        return [g for g in reading.groups if all(f"{reading.primary}/{g}" in r.measures for r in used)]
+
+    def results(self) -> list[Result]:
+        """All that are used."""
+        return [r for (_, condition, seed), r in self.cells.items() if seed in self.used.get(condition, ())]
+
+    def of(self, method: str, over: Comparison) -> list[Result]:
+        return [self.cells[method, c, seed] for c in over.conditions for seed in self.used[c]]
+
+    def stack(self, method: str, over: Comparison, measure: str) -> np.ndarray:
+        """(R, N) in [0, 1]; NaN where a repetition did not ask about an image."""
+        rows = [
+            [self._row(self.cells[method, condition, seed], measure) for seed in self.used[condition]]
+            for condition in over.conditions
+        ]
+        return np.stack(rows[0] if len(rows) == 1 else [np.mean(of_seeds, axis=0) for of_seeds in rows])
+
+    def _row(self, result: Result, measure: str) -> np.ndarray:
+        return self.experiment.row(result.about, measure, result.measures[measure])
 
 
 def gather(grid: Grid, folder: pathlib.Path) -> Gathered:
-    """Read the results. Seeds that lack a cell are left out whole, and what they lack is named."""
-    found, lacking = {}, collections.defaultdict(list)
+    """Read the results. What lacks a method is left out for all of them, and what is missing is named.
+
+    Raises UserError where the results that there are cannot be compared.
+    """
+    found, names = {}, {}
+    lacking = collections.defaultdict(list)
     for cell in grid.cells():
         result = results.find(folder, cell)
         if result is None:
-            lacking[cell.seed].append(cell.name)
+            lacking[_block(grid, cell.condition, cell.seed)].append(cell.name)
         else:
-            found[cell.method, cell.correlation, cell.seed] = result
-    begun = {seed for _, _, seed in found}
+            found[cell.method, cell.condition, cell.seed] = result
+            names[cell.name] = result.about
+    grid.experiment.check(names)
+    begun = {_block(grid, condition, seed) for _, condition, seed in found}
+    used = {
+        condition: tuple(seed for seed in grid.seeds if _block(grid, condition, seed) not in lacking)
+        for condition in grid.experiment.conditions
+    }
     return Gathered(
+        experiment=grid.experiment,
         cells=found,
-        seeds=tuple(seed for seed in grid.seeds if seed not in lacking),
-        missing=tuple(name for seed in grid.seeds if seed in begun for name in lacking[seed]),
+        used={condition: seeds for condition, seeds in used.items() if seeds},
+        missing=tuple(name for block, of_block in lacking.items() if block in begun for name in of_block),
     )
+
+
+def _block(grid: Grid, condition: float, seed: int) -> tuple[float | None, int]:
+    """What is used as a whole or not at all."""
+    return (condition if grid.experiment.repeats else None), seed
 
 
 def rivals(grid: Grid) -> list[str]:
@@ -86,45 +138,44 @@ def claims(grid: Grid) -> list[str]:
     return [name for name, method in grid.methods.items() if method.role == "focus"]
 
 
-def difference(data: Gathered, method: str, rival: str, correlation: float, measure: str) -> Interval:
-    """Of the shares of two methods, paired by seed and image."""
-    first, second = (data.stack(name, correlation, measure).astype(np.int8) for name in (method, rival))
-    return statistics.interval(first - second)
+def difference(data: Gathered, method: str, rival: str, over: Comparison, measure: str) -> Interval:
+    """Of the shares of two methods, paired by repetition and image."""
+    return statistics.interval(data.stack(method, over, measure) - data.stack(rival, over, measure))
 
 
 def widest(grid: Grid, data: Gathered) -> float:
-    """Half-width of the widest interval that the rule is about, on trained activities."""
-    if not data.seeds:
-        return math.inf
-    return max(
-        difference(data, method, rival, correlation, f"{PRIMARY}/trained").half_width
-        for correlation in grid.correlations
+    """Half-width of the widest interval that the rule is about, of the first group."""
+    reading = grid.experiment.reading
+    widths = [
+        difference(data, method, rival, over, f"{reading.primary}/{reading.decisive[0]}").half_width
+        for over in data.comparisons
         for method in claims(grid)
         for rival in rivals(grid)
-    )
+    ]
+    return max(widths, default=math.inf)
 
 
-def helps(grid: Grid, data: Gathered, method: str, correlation: float, group: str) -> bool:
-    return all(
-        difference(data, method, rival, correlation, f"{PRIMARY}/{group}").low > 0 for rival in rivals(grid)
-    )
+def helps(grid: Grid, data: Gathered, method: str, over: Comparison, group: str) -> bool:
+    measure = f"{grid.experiment.reading.primary}/{group}"
+    return all(difference(data, method, rival, over, measure).low > 0 for rival in rivals(grid))
 
 
 def verdicts(grid: Grid, data: Gathered) -> str:
-    """One sentence for each method with a claim, correlation and group; and what none of them is."""
-    if not data.seeds:
+    """One sentence for each method with a claim, condition and group; and what none of them is."""
+    if not data.used:
         return "No seed is complete yet: there is nothing to compare."
+    reading = grid.experiment.reading
     lines = []
-    for correlation in grid.correlations:
+    for over in data.comparisons:
         for method in claims(grid):
-            for group in GROUPS:
-                beaten = "beats" if helps(grid, data, method, correlation, group) else "does not beat"
+            for group in reading.decisive:
+                beaten = "beats" if helps(grid, data, method, over, group) else "does not beat"
                 lines.append(
-                    f"- {method}, background correlation {correlation:g}, {group} activities: {beaten} "
-                    f"{_listed(rivals(grid))} ({len(data.seeds)} seeds, lower bounds of 95 % intervals)."
+                    f"- {method}, {over.title}, {reading.groups[group].title}: {beaten} "
+                    f"{_listed(rivals(grid))} ({over.repetitions}, lower bounds of 95 % intervals)."
                 )
     if grid.purpose == "selection":
-        lines.append("- This grid is for choosing: its seeds and drawing styles confirm nothing.")
+        lines.append(f"- This grid is for choosing: its {reading.chosen_by} confirm nothing.")
     if not any(method.compute_of for method in grid.methods.values()):
         lines.append("- CLIP at equal compute is not in this grid, so it cannot say that focus helps.")
     return "\n".join(lines)
@@ -137,26 +188,26 @@ def write(grid: Grid, folder: pathlib.Path) -> list[pathlib.Path]:
     paths = [folder / "report.md"]
     write_text(paths[0], markdown(grid, data))
     (folder / "report.png").unlink(missing_ok=True)  # one of other results would mislead
-    if data.seeds:
-        rows = {f"background correlation {c:g}": _panels(grid, data, c) for c in grid.correlations}
+    if data.used:
+        rows = {over.title: _panels(grid, data, over) for over in data.comparisons}
         paths.append(picture.draw(folder / "report.png", rows))
     return paths
 
 
 def markdown(grid: Grid, data: Gathered) -> str:
     parts = [f"# {grid.name}", *_head(grid, data), verdicts(grid, data)]
-    for correlation in grid.correlations if data.seeds else ():
-        parts.append(f"## Background correlation {correlation:g}")
-        parts += [part for group in GROUPS for part in _accuracies(grid, data, correlation, group)]
-        parts += _differences(grid, data, correlation)
-        parts += _looks(grid, data, correlation)
+    for over in data.comparisons:
+        parts.append(f"## {_capital(over.title)}")
+        parts += [part for group in data.groups for part in _accuracies(grid, data, over, group)]
+        parts += _differences(grid, data, over)
+        parts += _looks(grid, data, over)
     return "\n\n".join(parts) + "\n"
 
 
 def _head(grid: Grid, data: Gathered) -> list[str]:
-    if not data.seeds:
+    if not data.used:
         return ["No seed is complete."]
-    used = [result for key, result in data.cells.items() if key[2] in data.seeds]
+    used = data.results()
     codes = sorted({result.about["code"] for result in used})
     devices = sorted({result.about["device"] for result in used})
     hours = sum(sum(result.about["seconds"].values()) for result in used) / 3600
@@ -169,54 +220,61 @@ def _head(grid: Grid, data: Gathered) -> list[str]:
     if len(codes) > 1:
         notes.append(f"The results come from {len(codes)} versions of the code: {_listed(codes)}.")
     if data.missing:
-        notes.append(f"Left out with their seeds, for want of {len(data.missing)}: {_listed(data.missing)}.")
-    notes.append(
-        "All shares in %, with 95 % intervals over seeds and images. Independent scenes say nothing about "
-        "the activity; in the others the scene is correlated with it as in training. The subject is the part "
-        "of the image where the true heatmap is at least 0.5."
-    )
+        whole = "seeds" if not grid.experiment.repeats else f"{grid.experiment.axis} and seed"
+        notes.append(
+            f"Left out with their {whole}, for want of {len(data.missing)}: {_listed(data.missing)}."
+        )
+    notes.append(grid.experiment.reading.note)
     return notes
 
 
-def _accuracies(grid: Grid, data: Gathered, correlation: float, group: str) -> list[str]:
-    chance = 100 / len(GROUPS[group].classes)
-    header = ["method", "steps", *ACCURACIES.values()]
-    rows = [
-        [
-            method,
-            f"{data.of(method, correlation)[0].about['steps']:,}",
-            *(
-                _plain(statistics.interval(data.stack(method, correlation, f"{measure}/{group}")))
-                for measure in ACCURACIES
-            ),
-        ]
-        for method in grid.methods
-    ]
+def _accuracies(grid: Grid, data: Gathered, over: Comparison, group: str) -> list[str]:
+    reading = grid.experiment.reading
+    about = reading.groups[group]
+    header = ["method", "steps", *reading.columns.values()]
+    measures = [f"{measure}/{group}" for measure in reading.columns]
+    rows = []
+    for method in grid.methods:
+        shares = [_plain(statistics.interval(data.stack(method, over, measure))) for measure in measures]
+        rows.append([method, f"{data.of(method, over)[0].about['steps']:,}", *shares])
+    used = [result.about for method in grid.methods for result in data.of(method, over)]
+    for name, floor in grid.experiment.floors(used).items():
+        rows.append([name, "–", *(f"{100 * floor[measure]:.1f}" for measure in measures)])
     return [
-        f"### {group.capitalize()} activities ({len(GROUPS[group].classes)}, chance {chance:.1f})",
+        f"### {_capital(about.title)} ({about.classes}, chance {100 / about.classes:.1f})",
         _table(header, rows),
     ]
 
 
-def _differences(grid: Grid, data: Gathered, correlation: float) -> list[str]:
+def _differences(grid: Grid, data: Gathered, over: Comparison) -> list[str]:
     """Of each claim to every other method, whether the rule asks for it or not."""
+    shown = _known(data, grid.experiment.reading.differences)
     rows = []
     for method in claims(grid):
         for rival in grid.methods:
             if rival != method:
                 cells = [
-                    _signed(difference(data, method, rival, correlation, measure))
-                    for measure in (f"{PRIMARY}/trained", f"{PRIMARY}/held-out", "matching/trained")
+                    _signed(difference(data, method, rival, over, measure)) for measure in shown.values()
                 ]
                 rows.append([method, rival, "yes" if rival in rivals(grid) else "no", *cells])
-    header = ["method", "minus", "in the rule", "trained", "held-out", "trained, scene as in training"]
-    return ["### Differences in points, paired by seed and image; independent scenes", _table(header, rows)]
+    paired = "image" if len(over.conditions) > 1 else "seed and image"
+    if len(over.conditions) > 1:
+        paired = f"{grid.experiment.axis} and image"
+    return [
+        f"### Differences in points, paired by {paired}; {grid.experiment.reading.where}",
+        _table(["method", "minus", "in the rule", *shown], rows),
+    ]
 
 
-def _looks(grid: Grid, data: Gathered, correlation: float) -> list[str]:
+def _known(data: Gathered, measures: Mapping[str, str]) -> dict[str, str]:
+    """Those of "MEASURE/GROUP" whose group every result has."""
+    return {title: measure for title, measure in measures.items() if measure.split("/")[1] in data.groups}
+
+
+def _looks(grid: Grid, data: Gathered, over: Comparison) -> list[str]:
     rows = []
     for method in grid.methods:
-        found = data.of(method, correlation)
+        found = data.of(method, over)
         shares = [
             f"{100 * np.mean([result.attention[reading]['inside'] for result in found]):.1f}"
             for reading in ("last layer", "rollout")
@@ -231,33 +289,33 @@ def _looks(grid: Grid, data: Gathered, correlation: float) -> list[str]:
         "its share of the area",
         "α at the end",
     ]
-    return ["### Where the attention lies, independent scenes", _table(header, rows)]
+    return [f"### Where the attention lies, {grid.experiment.reading.where}", _table(header, rows)]
 
 
-def _panels(grid: Grid, data: Gathered, correlation: float) -> dict[str, Panel]:
-    """The row of the picture for one correlation."""
+def _panels(grid: Grid, data: Gathered, over: Comparison) -> dict[str, Panel]:
+    """The row of the picture for one comparison."""
+    reading = grid.experiment.reading
     panels = {}
-    for title, measure in PICTURED.items():
-        of = {method: data.stack(method, correlation, measure) for method in grid.methods}
-        chance = 1 / len(GROUPS[measure.split("/")[1]].classes)
-        panels[title] = _panel(of, chance, "accuracy in %")
+    for title, measure in _known(data, reading.pictured).items():
+        of = {method: data.stack(method, over, measure) for method in grid.methods}
+        panels[title] = _panel(of, 1 / reading.groups[measure.split("/")[1]].classes, "accuracy in %")
+    title, measure = next(iter(reading.pictured.items()))
     for method in claims(grid):
         apart = {
-            other: data.stack(method, correlation, f"{PRIMARY}/trained").astype(np.int8)
-            - data.stack(other, correlation, f"{PRIMARY}/trained")
+            other: data.stack(method, over, measure) - data.stack(other, over, measure)
             for other in grid.methods
             if other != method
         }
-        panels[f"{method} minus …, trained, independent"] = _panel(apart, 0.0, "points")
+        panels[f"{method} minus …, {title}"] = _panel(apart, 0.0, "points")
     return panels
 
 
 def _panel(values: Mapping[str, np.ndarray], line: float, unit: str) -> Panel:
-    """values: name → (S, N)."""
+    """values: name → (R, N)."""
     return Panel(
         names=list(values),
         intervals=[statistics.interval(of) for of in values.values()],
-        seeds=[of.mean(axis=1).tolist() for of in values.values()],
+        seeds=[np.nanmean(of, axis=1).tolist() for of in values.values()],
         line=line,
         unit=unit,
     )
@@ -282,3 +340,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+
+
+def _capital(title: str) -> str:
+    return title[0].upper() + title[1:]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

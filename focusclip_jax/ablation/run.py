@@ -23,13 +23,13 @@ import jax
 from ml_collections import ConfigDict
 
 from focusclip_jax import config as configs
-from focusclip_jax import losses, prepare, train, workdir
+from focusclip_jax import losses, train, workdir
 from focusclip_jax.ablation import grid as grids
-from focusclip_jax.ablation import measure, report, results
+from focusclip_jax.ablation import report, results
+from focusclip_jax.ablation.experiment import Tested
 from focusclip_jax.ablation.grid import Cell, Grid
 from focusclip_jax.ablation.results import Result
 from focusclip_jax.checkpoint import Checkpoints
-from focusclip_jax.data.shards import Shards
 from focusclip_jax.errors import UserError
 from focusclip_jax.run import Run, set_up
 from focusclip_jax.state import TrainState
@@ -48,6 +48,8 @@ class Folders:
 def main(arguments: list[str]) -> None:
     options = parse(arguments)
     grid = grids.load(options.config)
+    if options.data_dir:
+        grid = dataclasses.replace(grid, experiment=grid.experiment.at(options.data_dir))
     folder = options.results or pathlib.Path("results") / grid.name
     runs = options.runs or pathlib.Path("runs/ablation") / grid.name
     if options.list:
@@ -75,6 +77,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--any-code", action="store_true", help="take results of other versions of the code as done"
     )
     parser.add_argument("--budget-minutes", type=float, metavar="M", help="stop cleanly after M minutes")
+    parser.add_argument(
+        "--data-dir", type=pathlib.Path, metavar="DIR", help="your own data, for grids on photographs"
+    )
     parser.add_argument("--results", type=pathlib.Path, metavar="DIR", help="default: results/NAME")
     parser.add_argument("--runs", type=pathlib.Path, metavar="DIR", help="default: runs/ablation/NAME")
     return parser.parse_args(arguments)
@@ -133,9 +138,9 @@ def run_cells(
         if deadline is not None and time.monotonic() >= deadline:
             return f"The budget is spent: {left}; the same command goes on."
         print(f"\n{cell.name}: cell {count + 1} of the {len(owed)} owed; {pace.left()}", flush=True)
-        prepare_data(grid, cell)
+        config = grid.experiment.prepared(cell.config, cell.condition)
         with pace.of(cell.flops):
-            result = run_cell(grid, cell, folders.runs / f"{cell.name}-{cell.key}", deadline)
+            result = run_cell(grid, cell, config, folders.runs / f"{cell.name}-{cell.key}", deadline)
         if result is None:
             return f"Stopped and saved: {left}; the same command goes on."
         results.write(results.path_of(folders.results, cell), result)
@@ -162,23 +167,21 @@ class Pace:
         return f"about {self._left * self._seconds / self._done / 60:.0f} minutes left"
 
 
-def prepare_data(grid: Grid, cell: Cell) -> None:
-    """Draw, describe and pack the people, unless they are there."""
-    tests = ConfigDict({"data": {"train": grid.figures.tests, "prepare": grid.figures.test_commands}})
-    prepare.run(tests)
-    prepare.run(cell.config)
+def run_cell(
+    grid: Grid, cell: Cell, config: ConfigDict, root: pathlib.Path, deadline: float | None
+) -> Result | None:
+    """Train from where the workdir is, then test. None where a signal or the deadline came first.
 
-
-def run_cell(grid: Grid, cell: Cell, root: pathlib.Path, deadline: float | None) -> Result | None:
-    """Train from where the workdir is, then test. None where a signal or the deadline came first."""
-    this = set_up(cell.config, root)
-    checkpoints = Checkpoints(this.workdir.checkpoints, cell.config.keep_checkpoints)
+    config: the cell's, with the shards where they are.
+    """
+    this = set_up(config, root)
+    checkpoints = Checkpoints(this.workdir.checkpoints, config.keep_checkpoints)
     with contextlib.closing(checkpoints):
         current = train.start(this, checkpoints)
         log = workdir.MetricsLog(this.workdir.metrics, int(current.step))
         with stopping_at(deadline):
             current = train.train(this, checkpoints, log, current)
-    if int(current.step) < cell.config.steps:
+    if int(current.step) < config.steps:
         return None
     return tested(grid, cell, this, current)
 
@@ -211,26 +214,23 @@ def _ring(deadline: float, over: threading.Event) -> None:
 
 def tested(grid: Grid, cell: Cell, this: Run, current: TrainState) -> Result:
     start = time.monotonic()
-    encoder = this.encoder(current.params)
-    size = cell.config.evaluation.batch_size
-    measures = measure.measures(encoder, grid.figures, cell.correlation, size)
-    looked = measure.subject_attention(encoder, this.graph, grid.figures, cell.config.model.patch_size)
+    found = grid.experiment.tested(this.encoder(current.params), this, cell.condition)
     seconds = time.monotonic() - start
     rows = [row for row in workdir.read_metrics(this.workdir.metrics) if "loss" in row]
     focus = losses.uses_focus(cell.config.loss)
     return Result(
-        about=about(grid, cell, this, rows, seconds),
-        measures=measures,
+        about=about(grid, cell, this, rows, seconds, found),
+        measures=found.measures,
         attention={
             reading: {name: round(value, 6) for name, value in shares.items()}
-            for reading, shares in looked.items()
+            for reading, shares in found.attention.items()
         },
         alpha=[(row["step"], round(row["alpha"], 5)) for row in rows] if focus else [],
         loss=[(row["step"], round(row["loss"], 5)) for row in rows],
     )
 
 
-def about(grid: Grid, cell: Cell, this: Run, rows: list[dict], test_seconds: float) -> dict:
+def about(grid: Grid, cell: Cell, this: Run, rows: list[dict], test_seconds: float, found: Tested) -> dict:
     started = json.loads(this.workdir.run.read_text())
     last, training = 0, 0.0
     for row in rows:  # the log has the mean of the steps since the row before, over all restarts
@@ -238,11 +238,11 @@ def about(grid: Grid, cell: Cell, this: Run, rows: list[dict], test_seconds: flo
         last = row["step"]
     return {
         "method": cell.method,
-        "correlation": cell.correlation,
+        grid.experiment.axis: cell.condition,
         "seed": cell.seed,
         "settings": cell.settings,
         "key": cell.key,
-        "code": grids.code_version(),
+        "code": grids.code_version(grid.experiment.code),
         "commit": started["commit"],
         "dirty": started["dirty"],
         "packages": started["packages"],
@@ -251,10 +251,8 @@ def about(grid: Grid, cell: Cell, this: Run, rows: list[dict], test_seconds: flo
         "steps": cell.config.steps,
         "training_flops": cell.flops,
         "seconds": {"training": round(training, 1), "testing": round(test_seconds, 1)},
-        "shards": {
-            "train": started["shards"],
-            "independent": Shards.open(grid.figures.tests, "independent").fingerprint(),
-        },
+        "shards": {"train": started["shards"], **found.shards},
+        **found.about,
     }
 
 

@@ -1,5 +1,9 @@
 """Intervals for few seeds and many images. Pure NumPy: S seeds, N images, B resamples.
 
+A "seed" is whatever was repeated: for photographs it is a partition into seen and unseen classes, and then
+not every one asks about all images. Those that it does not ask about are NaN: they take no part in its mean,
+and an image that is drawn counts for the seeds that asked about it.
+
 Every seed of every method answers the same N images, so seeds and images are crossed and each can deviate
 for all of the other. A hierarchical bootstrap of both levels: seeds are drawn with replacement, images are,
 and a resample is the mean plus the deviations of the two. What is left, seed by image, is counted in both
@@ -42,9 +46,12 @@ class Interval:
 
 
 def interval(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """values: (S, N): right or wrong, or the difference of two methods paired by seed and image."""
+    """values: (S, N): right or wrong, or the difference of two methods paired by seed and image.
+
+    NaN where a seed did not ask about an image; the mean is that of the seeds' means.
+    """
     seeds, images = values.shape
-    mean = float(values.mean())
+    mean = float(np.nanmean(values, axis=1).mean())
     if seeds < 2:
         return Interval(mean, math.inf, seeds, images)
     of_seeds, of_images = deviations(values.astype(np.float64), resamples, seed)
@@ -60,10 +67,16 @@ def interval(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> I
 def deviations(values: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """How the mean of (S, N) values moves with the seeds that are drawn, and with the images: (B,) each."""
     seeds, images = values.shape
-    mean = values.mean()
-    of_seeds = _drawn(resamples, seeds, seeds - 1, 2 * seed) @ (values.mean(axis=1) - mean)
-    of_images = _drawn(resamples, images, images, 2 * seed + 1) @ (values.mean(axis=0) - mean)
-    return of_seeds, of_images
+    means = np.nanmean(values, axis=1)
+    of_seeds = _drawn(resamples, seeds, seeds - 1, 2 * seed) @ (means - means.mean())
+    asked = ~np.isnan(values)
+    apart = np.where(asked, values - means[:, None], 0)
+    drawn = _drawn(resamples, images, images, 2 * seed + 1)
+    if asked.all():
+        return of_seeds, drawn @ apart.mean(axis=0)
+    # A seed's mean over the images drawn, of which it asked about some; it asked about many more than a few.
+    of_images = (drawn @ apart.T) / (drawn @ asked.T.astype(np.float32))
+    return of_seeds, of_images.mean(axis=1)
 
 
 @functools.lru_cache(maxsize=8)  # a report asks for the same few again and again; each is some 25 MB

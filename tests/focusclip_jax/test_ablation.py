@@ -41,8 +41,7 @@ def get_grid():
         purpose="selection",
         base=config,
         methods={"clip": Method(CLIP, "baseline", compute_of="dual"), "dual": Method({}, "focus")},
-        figures=Figures(folder="data", seed=10, train_images=96, test_images=48, styles="test"),
-        correlations=(0.5,),
+        experiment=Figures("data", 10, train_images=96, test_images=48, styles="test", correlations=(0.5,)),
         seeds=(0, 1),
         fewest_seeds=1,
     )
@@ -64,8 +63,7 @@ def small_grid(**changes) -> Grid:
                 "dual": Method({}, "focus"),
                 "control": Method({"model.focus_tower": "separate"}, "control"),
             },
-            "figures": Figures("data", 0, 100, 100, "test"),
-            "correlations": (0.5,),
+            "experiment": Figures("data", 0, 100, 100, "test", (0.5,)),
             "seeds": (0, 1, 2, 3, 4),
             "fewest_seeds": 3,
             **changes,
@@ -179,7 +177,7 @@ def test_the_key_tells_settings_seed_and_code(monkeypatch):
     cells = small_grid().cells()
     assert len({cell.key for cell in cells}) == len({cell.settings for cell in cells}) == len(cells)
     assert [cell.key for cell in small_grid().cells()] == [cell.key for cell in cells]
-    monkeypatch.setattr(grid, "code_version", lambda: "another")
+    monkeypatch.setattr(grid, "code_version", lambda _: "another")
     other = small_grid().cells()
     assert [cell.settings for cell in other] == [cell.settings for cell in cells]
     assert not {cell.key for cell in other} & {cell.key for cell in cells}
@@ -224,9 +222,9 @@ def test_shipped_grids_resolve(monkeypatch):
     full = grid.load("configs/ablation_figures_full.py")
     assert full.purpose == "confirmation"
     assert not set(full.seeds) & set(reduced.seeds)
-    assert full.figures.styles != reduced.figures.styles
-    assert abs(full.figures.seed - reduced.figures.seed) > 2
-    assert {cell.correlation for cell in full.cells((100,))} == {0.0, 0.5, 0.9}
+    assert full.experiment.styles != reduced.experiment.styles
+    assert abs(full.experiment.seed - reduced.experiment.seed) > 2
+    assert {cell.condition for cell in full.cells((100,))} == {0.0, 0.5, 0.9}
     with pytest.raises(UserError, match="no get_grid"):
         grid.load("configs/focusclip_tiny.py")
 
@@ -244,7 +242,7 @@ def invented(cell, accuracy: float, images: int = 800) -> results.Result:
     hard = np.random.default_rng(7).random(images)
     luck = 0.02 * np.random.default_rng(cell.seed).standard_normal()
     right = hard < accuracy + luck
-    names = [f"{name}/{group}" for name in report.ACCURACIES for group in grid.GROUPS]
+    names = [f"{name}/{group}" for name in Figures.reading.columns for group in grid.GROUPS]
     about = {
         "method": cell.method,
         "settings": cell.settings,
@@ -311,18 +309,18 @@ def test_seeds_are_added_until_intervals_are_narrow_enough(tmp_path, monkeypatch
     experiment = small_grid(half_width=half_width)
     trained = []
 
-    def run_cell(_grid, cell, _root, _deadline):
+    def run_cell(_grid, cell, _config, _root, _deadline):
         trained.append(cell.name)
         return invented(cell, 0.3 if cell.method == "dual" else 0.2)
 
-    monkeypatch.setattr(run, "prepare_data", lambda *_: None)
+    monkeypatch.setattr(Figures, "prepared", lambda _figures, config, _correlation: config)
     monkeypatch.setattr(run, "run_cell", run_cell)
     folders = run.Folders(tmp_path / "results", tmp_path / "runs")
     said = run.run(experiment, folders, "", (run.DONE,), None)
     assert trained == [cell.name for cell in experiment.cells((0, 1, 2, 3, 4)[:used])]
     assert said.startswith("All 5 seeds are used") == (used == 5)
     # Results of other code are done again, unless one takes them.
-    monkeypatch.setattr(grid, "code_version", lambda: "another")
+    monkeypatch.setattr(grid, "code_version", lambda _: "another")
     before = len(trained)
     run.run(experiment, folders, "", (run.DONE, run.OTHER_CODE), None)
     assert len(trained) == before
@@ -404,7 +402,7 @@ def test_a_grid_that_is_killed_goes_on_and_what_is_done_is_not_done_again(run_mo
     short = ablate(run_module, killed, "--cells=*-s1", "--budget-minutes=0.0001")
     assert "The budget is spent: 2 of 2 cells are owed" in short.stdout
 
-    figures = Figures(str(whole / "data"), 10, 96, 48, "test")
+    figures = Figures(str(whole / "data"), 10, 96, 48, "test", (0.5,))
     found = measure.measures(Constant(), figures, 0.5, 16)
     assert found["independent/trained"].sum() == 2  # 32 images of 16 activities, always the first answered
     assert found["same answer on another background/trained"].all()
