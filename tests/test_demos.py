@@ -16,6 +16,7 @@ import PIL.Image
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
+from small_clip import write_small_clip
 from test_docs import anchors, wrong_with
 
 from annotation import joins, journal
@@ -243,27 +244,7 @@ def test_own_labels_are_ranked_and_both_models_show_where_they_look(checkout, sm
 
 @pytest.fixture
 def small_clip(tmp_path):
-    """A CLIP of 12 pixels and 40 tokens in Hugging Face's form."""
-    golden = REPOSITORY / "tests/focusclip_jax/golden/hf_clip_quick_gelu"
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        shutil.copy(golden / name, folder)
-    letters = "abcdefghiklmnoprst"
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "th", "the</w>"]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    processor = {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": 12},
-        "crop_size": {"height": 12, "width": 12},
-        "image_mean": [0.1, 0.2, 0.3],
-        "image_std": [0.4, 0.5, 0.6],
-        "resample": 2,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\nt h\nth e</w>\n")
-    return folder
+    return write_small_clip(tmp_path / "clip")
 
 
 @pytest.mark.slow

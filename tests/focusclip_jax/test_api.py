@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 
@@ -14,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from flax import nnx
-from test_published import GOLDEN, PREPROCESSOR, write_tokenizer
+from small_clip import write_small_clip
 
 import focusclip_jax
 from focusclip_jax import config as configs
@@ -257,12 +255,7 @@ def test_a_step_is_chosen_and_a_missing_one_is_named(trained, photos):
 
 
 def test_a_published_clip_answers_as_the_workdir_made_of_it(tmp_path):
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        shutil.copy(GOLDEN / "hf_clip_quick_gelu" / name, folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
-    write_tokenizer(folder)
+    folder = write_small_clip(tmp_path / "clip")
     importing.write(published.read(str(folder)), tmp_path / "imported")
     direct, imported = focusclip_jax.load(folder), focusclip_jax.load(tmp_path / "imported")
     assert repr(direct).startswith(f"Model({folder}: ")

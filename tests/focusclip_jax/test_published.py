@@ -14,6 +14,7 @@ import PIL.Image
 import pytest
 import safetensors.numpy
 from hub_server import COMMIT, listen_to, serving
+from small_clip import MERGES, PREPROCESSOR, VOCABULARY, write_small_clip, write_tokenizer
 
 from focusclip_jax import config as configs
 from focusclip_jax import evaluate, sharding, state
@@ -26,20 +27,6 @@ from focusclip_jax.weights.published import Published
 from focusclip_jax.workdir import Workdir
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-
-# What transformers writes for the small CLIP of golden/: its processor, and a tokenizer of its 40 entries.
-PREPROCESSOR = {
-    "image_processor_type": "CLIPImageProcessor",
-    "size": {"shortest_edge": 12},
-    "crop_size": {"height": 12, "width": 12},
-    "image_mean": [0.1, 0.2, 0.3],
-    "image_std": [0.4, 0.5, 0.6],
-    "resample": 2,
-}
-LETTERS = "abcdefghiklmnoprst"
-VOCABULARY = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "th", "the</w>"]
-VOCABULARY += ["<|startoftext|>", "<|endoftext|>"]
-MERGES = "#version: 0.2\nt h\nth e</w>\n"
 
 TEXTS = ["the cat", "a dog", "the the the", "", "the cat and the dog in the hall"]
 
@@ -60,20 +47,9 @@ def change_json(path, *keys, value):
     write_json(path, content)
 
 
-def write_tokenizer(folder):
-    write_json(folder / "vocab.json", {token: i for i, token in enumerate(VOCABULARY)})
-    (folder / "merges.txt").write_text(MERGES)
-
-
 @pytest.fixture
 def hugging_face(tmp_path):
-    folder = tmp_path / "hf"
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        shutil.copy(GOLDEN / "hf_clip_quick_gelu" / name, folder)
-    write_json(folder / "preprocessor_config.json", PREPROCESSOR)
-    write_tokenizer(folder)
-    return folder
+    return write_small_clip(tmp_path / "hf")
 
 
 @pytest.fixture
