@@ -129,7 +129,7 @@ def serve(arguments: argparse.Namespace) -> dict:
     row, batch, folder = arguments.ours[0], int(arguments.ours[1]), pathlib.Path(arguments.ours[2])
     name, tokens = (TINY if arguments.tiny else ROWS)[row]
     changes = {"model.dtype": "bfloat16", "text.context": tokens, "text.buckets": (tokens,)}
-    changes |= {"model.remat": arguments.remat}
+    changes |= {"model.remat": "full" if arguments.remat else "none"}
     if jax.devices()[0].platform == "gpu":
         changes["model.attention"] = "cudnn"
     what = Row(name, batch, tokens, changes)

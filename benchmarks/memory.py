@@ -1,4 +1,4 @@
-"""Memory and time of a step of ViT-B/16 and BERT-base in float32 and bfloat16, with and without remat.
+"""Memory and time of a step of ViT-B/16 and BERT-base in float32 and bfloat16, by what is computed again.
 
     python -m benchmarks.memory [--topology=v5e:4x4] [--time]
 
@@ -27,7 +27,7 @@ from focusclip_jax import dry_run, sharding, state
 from focusclip_jax.dry_run import GIB
 
 CONFIG = pathlib.Path(__file__).resolve().parents[1] / "configs" / "focusclip_b16.py"
-COMBINATIONS = list(itertools.product(("float32", "bfloat16"), (False, True)))
+COMBINATIONS = list(itertools.product(("float32", "bfloat16"), ("none", "dots", "full")))
 
 
 def main() -> None:

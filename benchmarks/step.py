@@ -43,7 +43,7 @@ class Row:
 
 
 # What the pod recipe chooses for accelerators, chosen for this CPU instead.
-ON_CPU = {"model.dtype": "float32", "model.attention": "matmul", "model.remat": False, "model.unroll": True}
+ON_CPU = {"model.dtype": "float32", "model.attention": "matmul", "model.remat": "none", "model.unroll": True}
 
 ROWS = {
     "tiny": Row("focusclip_tiny", 128, 40, {}),

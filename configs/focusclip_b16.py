@@ -60,7 +60,7 @@ def get_config():
     config.model.text.update(norm="post", norm_epsilon=1e-12)
     config.model.dtype = "bfloat16"
     config.model.attention = "xla"  # runs everywhere; "cudnn" is meant for NVIDIA GPUs
-    config.model.remat = True  # without it even a v5e-16 would need 37 GiB per chip
+    config.model.remat = "full"  # without it even a v5e-16 would need 37 GiB per chip
 
     # Contrastive learning wants many negatives, but MPII is small: 1,024 is 6 % of it and makes 64 epochs
     # 1,085 updates; a pod's usual 4,096 would leave 271.

@@ -37,7 +37,7 @@ def get_config():
 
     config.model.alpha = "unbounded"
     config.model.dtype = "float32"
-    config.model.remat = False
+    config.model.remat = "none"
     config.loss.kind = "ntxent"
     config.loss.focus_image = 1.0
 

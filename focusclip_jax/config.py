@@ -104,7 +104,9 @@ def default() -> ConfigDict:
                 "pixel_std": (0.5, 0.5, 0.5),
                 "dtype": "float32",
                 "attention": "matmul",
-                "remat": False,
+                # What the backward pass computes again instead of keeping it: "none", "full" (whole layers),
+                # or "dots" (all but their products with kernels: more memory than "full", less time).
+                "remat": "none",
                 # Write the layers out instead of looping over them: faster on CPU, slower to compile.
                 "unroll": False,
             },
@@ -188,6 +190,7 @@ CHOICES = {
     "model.focus_view": ("dim", "replace", "blur", "crop", "tokens"),
     "model.dtype": ("float32", "bfloat16"),
     "model.attention": ("matmul", "xla", "cudnn"),
+    "model.remat": ("none", "full", "dots"),
     "loss.kind": ("infonce", "ntxent", "sigmoid"),
     "loss.captions": ("positives", "average"),
     "optimizer.name": ("adamw", "sgd"),
@@ -371,7 +374,7 @@ def from_json(path: pathlib.Path) -> ConfigDict:
     """The config that a workdir was trained with. A `custom` optimizer is there by name only.
 
     A setting that is younger than the workdir has its default: a new one does nothing until it is changed.
-    Raises UserError where there is none.
+    Raises UserError where there is none, or a choice in it is none of this version.
     """
     try:
         loaded = json.loads(path.read_text())
@@ -379,7 +382,12 @@ def from_json(path: pathlib.Path) -> ConfigDict:
         raise UserError(f"{path}: no such file; expected the workdir of a training run") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
-    return ConfigDict(_merged(default().to_dict(), _tuples(loaded)))
+    config = ConfigDict(_merged(default().to_dict(), _tuples(loaded)))
+    values = dict(leaves(config))
+    for name, choices in CHOICES.items():
+        if values[name] not in choices:
+            raise UserError(f"{path}: {name} is {values[name]}, expected one of {', '.join(choices)}")
+    return config
 
 
 def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

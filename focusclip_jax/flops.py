@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from focusclip_jax import losses
 from focusclip_jax.models.focusclip import Architecture
 from focusclip_jax.models.transformer import Shape
+from focusclip_jax.models.vit import ImageShape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,12 @@ def chip(device_kind: str) -> Chip | None:
 def forward(shape: Shape, tokens: int) -> int:
     """Of one sequence through one transformer: its matrix products, two operations a multiplication."""
     width = shape.width
-    return 2 * tokens * shape.depth * (4 * width**2 + 2 * width * shape.mlp + 2 * tokens * width)
+    return 2 * tokens * shape.depth * (4 * width**2 + 2 * width * shape.mlp) + attending(shape, tokens)
+
+
+def attending(shape: Shape, tokens: int) -> int:
+    """The part of `forward` that is of no kernel: queries with keys, and weights with values."""
+    return 4 * tokens**2 * shape.depth * shape.width
 
 
 def image_forward(arch: Architecture) -> int:
@@ -53,7 +59,11 @@ def image_forward(arch: Architecture) -> int:
     patches = (shape.image_size // shape.patch_size) ** 2
     width = shape.transformer.width
     embed = 2 * patches * 3 * shape.patch_size**2 * width
-    return embed + forward(shape.transformer, patches + (shape.pool == "class")) + 2 * width * arch.embedding
+    return embed + forward(shape.transformer, _tokens(shape)) + 2 * width * arch.embedding
+
+
+def _tokens(shape: ImageShape) -> int:
+    return (shape.image_size // shape.patch_size) ** 2 + (shape.pool == "class")
 
 
 def text_forward(arch: Architecture, tokens: int) -> int:
@@ -88,7 +98,10 @@ def of_step(arch: Architecture, config: ConfigDict, tokens: int) -> StepFlops:
     encode = config.batch_size * (images + config.data.captions * text_forward(arch, tokens))
     # Every pair of rows, once in each direction; each chunk is computed once more in the backward pass.
     pairs = len(losses.term_weights(config.loss)) * 2 * 2 * config.batch_size**2 * arch.embedding
-    repeated = encode * (config.model.remat + (config.micro_batches > 1))
+    texts = config.data.captions * attending(arch.text.transformer, tokens)
+    looks = image_encodes(config) * attending(arch.image.transformer, _tokens(arch.image)) + texts
+    again = {"none": 0, "full": encode, "dots": config.batch_size * looks}
+    repeated = again[config.model.remat] + encode * (config.micro_batches > 1)
     repeated += pairs * (config.loss.chunks > 1)
     model = 3 * (encode + pairs)
     return StepFlops(model, model + repeated)

@@ -489,7 +489,7 @@ def bottleneck(summary: Mapping[str, Any]) -> str:
         lever = "fewer or shorter texts, larger patches or a smaller image are what is left"
         if again >= 0.1:
             lever = (
-                f"{again:.0%} is recomputation that --config.model.remat=False saves where memory allows it"
+                f"{again:.0%} is recomputation that --config.model.remat=none saves where memory allows it"
             )
         elif summary["dtype"] == "float32" and summary["platform"] != "cpu":
             lever = "--config.model.dtype=bfloat16 multiplies several times as fast"

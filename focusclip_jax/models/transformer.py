@@ -28,7 +28,9 @@ class Shape:
     causal: a token attends to itself and those before it only (CLIP's text tower).
     attention: "matmul" (plain matrix products, the fastest on CPU), or an implementation of
         `jax.nn.dot_product_attention`: "xla" or "cudnn".
-    remat: recompute each layer's activations in the backward pass instead of keeping them.
+    remat: what of each layer the backward pass computes again instead of keeping it: "none", "full" (all but
+        the layer's input), or "dots" (all but products with kernels: half the memory of "none", and only
+        attention, norms and activations twice).
     unroll: write all layers out instead of looping: faster on CPU, slower to compile.
     """
 
@@ -41,8 +43,12 @@ class Shape:
     activation: str = "gelu"
     causal: bool = False
     attention: Literal["matmul", "xla", "cudnn"] = "matmul"
-    remat: bool = False
+    remat: Literal["none", "full", "dots"] = "none"
     unroll: bool = False
+
+
+# Products without batch dimensions are those with kernels; attention's have them.
+KEPT = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 
 
 class Transformer(nnx.Module):
@@ -81,8 +87,8 @@ class Transformer(nnx.Module):
         def body(x, layer):
             return constrain_rows(block(x, layer, lengths, self.shape)), None
 
-        if self.shape.remat:
-            body = jax.checkpoint(body)
+        if self.shape.remat != "none":
+            body = jax.checkpoint(body, policy=KEPT[self.shape.remat])
         return jax.lax.scan(body, x, layers, unroll=self.shape.unroll)[0]
 
 

@@ -57,7 +57,7 @@ def test_no_device_ever_holds_the_similarities_of_the_whole_batch():
 
 
 def test_split_parameters_are_gathered_one_layer_at_a_time_and_activations_stay():
-    program = compiled(2, 4, **{"model.remat": True})
+    program = compiled(2, 4, **{"model.remat": "full"})
     shapes = gathered(program.text)
     assert (WIDTH, 3 * WIDTH) in shapes or (1, WIDTH, 3 * WIDTH) in shapes
     largest = max(VOCABULARY * WIDTH, 3 * 8 * 8 * WIDTH)  # the token table or the patch kernel
@@ -130,16 +130,17 @@ def test_operations_are_those_that_the_compiler_counts_in_a_model_without_loops(
 
 
 def test_recomputation_is_executed_and_not_part_of_the_model():
-    plain, remat, parts = (
+    plain, dots, remat, parts = (
         flops.of_step(state.architecture(config, VOCABULARY), config, 24)
         for config in (
             small_config(),
-            small_config(**{"model.remat": True}),
-            small_config(**{"model.remat": True, "micro_batches": 7}),
+            small_config(**{"model.remat": "dots"}),
+            small_config(**{"model.remat": "full"}),
+            small_config(**{"model.remat": "full", "micro_batches": 7}),
         )
     )
-    assert plain.model == remat.model == parts.model == plain.executed
-    assert plain.executed < remat.executed < parts.executed < 5 / 3 * plain.executed
+    assert plain.model == dots.model == remat.model == parts.model == plain.executed
+    assert plain.executed < dots.executed < remat.executed < parts.executed < 5 / 3 * plain.executed
 
 
 def test_the_verb_says_what_the_step_takes_on_eight_devices(run_module):

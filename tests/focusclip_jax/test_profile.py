@@ -36,7 +36,7 @@ def test_time_inside_a_loop_is_the_loops_only_once():
 
 
 def test_every_instruction_of_a_real_step_is_known_by_part_pass_and_kind():
-    config = small_config(**{"batch_size": 8, "model.remat": True})
+    config = small_config(**{"batch_size": 8, "model.remat": "full"})
     arch = state.architecture(config, VOCABULARY)
     mesh = sharding.make_mesh(8, 1)
     optimizer = optimizers.make(config.optimizer, config.steps)
@@ -105,7 +105,7 @@ def host(**spans):
         ),
         (
             {"parts_ms": {"image_tower": {"forward": 30.0, "backward": 40.0, "recomputed": 29.0}}},
-            "29% is recomputation that --config.model.remat=False saves",
+            "29% is recomputation that --config.model.remat=none saves",
         ),
     ],
 )

@@ -25,7 +25,7 @@ from focusclip_jax import sharding, state
 from focusclip_jax.step import gradients, make_train_step, make_view_step
 from focusclip_jax.validation import make_validation_step
 
-BFLOAT16 = {"model.dtype": "bfloat16", "model.remat": True}
+BFLOAT16 = {"model.dtype": "bfloat16", "model.remat": "full"}
 TOKENS = {"model.focus_view": "tokens", "model.image.pool": "mean", "model.unroll": False}
 CLIPS = {
     "model.image.activation": "quick_gelu",
