@@ -78,8 +78,7 @@ class Experiment(Protocol):
     def conditions(self) -> Sequence[float]:
         """The values of the axis."""
 
-    @property
-    def chosen(self) -> dict[str, Any]:
+    def chosen(self, condition: float) -> dict[str, Any]:
         """As JSON, what decides a number beside the config, the method and the commands."""
 
     def tag(self, condition: float) -> str:

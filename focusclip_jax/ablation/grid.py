@@ -120,8 +120,7 @@ class Figures:
     def conditions(self) -> tuple[float, ...]:
         return self.correlations
 
-    @property
-    def chosen(self) -> dict[str, Any]:
+    def chosen(self, correlation: float) -> dict[str, Any]:
         return {"tests": self.test_commands, "prompts": [task.prompts for task in GROUPS.values()]}
 
     def tag(self, correlation: float) -> str:
@@ -289,7 +288,7 @@ def cell(grid: Grid, method: str, condition: float, seed: int) -> Cell:
     chosen = {
         # Not the whole config: a setting that is added later, with its default, changes nothing.
         "config": differences(config, configs.default()),
-        **grid.experiment.chosen,
+        **grid.experiment.chosen(condition),
     }
     return Cell(
         name=f"{method}-{grid.experiment.tag(condition)}-s{seed}",

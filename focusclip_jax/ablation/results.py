@@ -20,9 +20,10 @@ from focusclip_jax.files import write_text
 class Result:
     """What became of a cell.
 
-    about: method, correlation, seed, settings, key, code, commit, packages, device, config (its differences
-        from the defaults), steps, flops, seconds of training and of testing, and the shards' fingerprints.
-    measures: as `measure.measures` gives them, name → bool (N,).
+    about: method, condition (by the name of its axis), seed, settings, key, code, commit, packages, device,
+        config (its differences from the defaults), steps, flops, seconds of training and of testing, the
+        shards' fingerprints, and what the experiment adds.
+    measures: name → bool (N,), as the experiment gives them.
     attention: reading → {"inside", "area"}. alpha, loss: (step, value) as logged; alpha is empty where there
         is no second view.
     """
