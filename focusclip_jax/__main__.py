@@ -80,7 +80,7 @@ def main(verb: str, arguments: list[str]) -> None:
 
         dry_run.main(arguments)
     elif verb == "profile":
-        from focusclip_jax import profile
+        from focusclip_jax.profiling import run as profile
 
         profile.main(arguments)
     elif verb == "export":

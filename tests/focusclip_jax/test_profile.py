@@ -13,11 +13,13 @@ from test_dry_run import MLP, VOCABULARY, small_config
 from test_step import random_batch
 from test_step import small_config as config_of_step
 
-from focusclip_jax import compilation, flops, profile, sharding, state
+from focusclip_jax import compilation, flops, sharding, state
 from focusclip_jax import optimizer as optimizers
 from focusclip_jax.dry_run import batch_shapes, compile_step
 from focusclip_jax.errors import UserError
 from focusclip_jax.meter import OF_MACHINE, Meter, utilisation
+from focusclip_jax.profiling import program, run, steps, trace
+from focusclip_jax.profiling.summary import bottleneck
 from focusclip_jax.step import gradients, make_train_step, put
 
 
@@ -29,10 +31,10 @@ def test_time_inside_a_loop_is_the_loops_only_once():
         (5.0, 9.0, "add"),
         (12.0, 13.0, "x"),
     ]
-    own = {event[2]: seconds for event, seconds in profile.alone(events)}
+    own = {event[2]: seconds for event, seconds in trace.alone(events)}
     assert own == {"while": 3.0, "dot": 2.0, "inner": 1.0, "add": 4.0, "x": 1.0}
-    assert sum(own.values()) == profile.length(profile.union(event[:2] for event in events))
-    assert profile.shared([(0.0, 4.0), (6.0, 8.0)], [(3.0, 7.0)]) == pytest.approx(2.0)
+    assert sum(own.values()) == trace.length(trace.union(event[:2] for event in events))
+    assert trace.shared([(0.0, 4.0), (6.0, 8.0)], [(3.0, 7.0)]) == pytest.approx(2.0)
 
 
 def test_every_instruction_of_a_real_step_is_known_by_part_pass_and_kind():
@@ -42,13 +44,13 @@ def test_every_instruction_of_a_real_step_is_known_by_part_pass_and_kind():
     optimizer = optimizers.make(config.optimizer, config.steps)
     abstract = state.abstract(arch, optimizer, mesh)
     update = make_train_step(state.graph_of(arch), optimizer, abstract, mesh, config)
-    program = update.lower(abstract, batch_shapes(config)).compile()
-    found = set(profile.meanings_of(program.as_text()).values())
-    products = {(op.part, op.direction) for op in found if op.kind == profile.MATMUL}
+    compiled = update.lower(abstract, batch_shapes(config)).compile()
+    found = set(program.meanings_of(compiled.as_text()).values())
+    products = {(op.part, op.direction) for op in found if op.kind == program.MATMUL}
     towers = {(tower, way) for tower in ("image_tower", "text_tower") for way in ("forward", "backward")}
     assert products >= towers | {("image_tower", "recomputed"), ("loss", "forward"), ("loss", "backward")}
-    assert {op.part for op in found} >= set(profile.PARTS)
-    assert any(op.kind == profile.COLLECTIVE for op in found)
+    assert {op.part for op in found} >= set(program.PARTS)
+    assert any(op.kind == program.COLLECTIVE for op in found)
 
 
 def summary(**changes):
@@ -56,25 +58,29 @@ def summary(**changes):
         "step_ms": 100.0,
         "device_busy_ms": 99.0,
         "device_ms": 99.0,
-        "host_ms": dict.fromkeys(profile.SPANS, 0.0) | {profile.BLOCKED: 95.0},
+        "host_ms": dict.fromkeys(steps.SPANS, 0.0) | {steps.BLOCKED: 95.0},
         "kinds_ms": {
-            profile.MATMUL: 70.0,
-            profile.OTHER_MATHS: 20.0,
-            profile.COPY: 5.0,
-            profile.COLLECTIVE: 4.0,
+            program.MATMUL: 70.0,
+            program.OTHER_MATHS: 20.0,
+            program.COPY: 5.0,
+            program.COLLECTIVE: 4.0,
         },
         "parts_ms": {"image_tower": {"forward": 30.0, "backward": 69.0, "recomputed": 0.0}},
         "threads": 2,
         "cores": 16,
         "dtype": "bfloat16",
+        "remat": "full",
         "platform": "tpu",
         "mfu": 0.45,
     }
     return values | changes
 
 
+RECOMPUTED = {"image_tower": {"forward": 30.0, "backward": 40.0, "recomputed": 29.0}}
+
+
 def host(**spans):
-    return {"host_ms": dict.fromkeys(profile.SPANS, 0.0) | spans}
+    return {"host_ms": dict.fromkeys(steps.SPANS, 0.0) | spans}
 
 
 @pytest.mark.parametrize(
@@ -85,32 +91,38 @@ def host(**spans):
             "Compute-bound: matrix products take 71% of the device's time at 45% of the chip's bfloat16 peak",
         ),
         (
-            {"device_busy_ms": 60.0, **host(**{profile.WAITING: 40.0})},
+            {"device_busy_ms": 60.0, **host(**{steps.WAITING: 40.0})},
             "Input-bound: the loop waits for batches 40% of the time and the device is idle 40%; "
             "raise --config.data.threads (now 2, on 16 cores)",
         ),
         (
-            {"device_busy_ms": 60.0, **host(**{profile.STARTING: 95.0})},
+            {"device_busy_ms": 60.0, **host(**{steps.STARTING: 95.0})},
             "Host-bound: the device is idle 40% of the time though batches are ready",
         ),
         # A host that waits for a device with gaps is not what limits it.
         ({"device_busy_ms": 60.0}, "Compute-bound"),
         (
-            {"kinds_ms": dict(zip(profile.KINDS, (50.0, 10.0, 9.0, 30.0), strict=True))},
+            {"kinds_ms": dict(zip(program.KINDS, (50.0, 10.0, 9.0, 30.0), strict=True))},
             "Communication-bound: collectives take 30% of the device's time",
         ),
         (
-            {"kinds_ms": dict(zip(profile.KINDS, (30.0, 50.0, 15.0, 4.0), strict=True))},
+            {"kinds_ms": dict(zip(program.KINDS, (30.0, 50.0, 15.0, 4.0), strict=True))},
             "Memory-bound: element-wise work, reductions and copies, which move more than they compute, ",
         ),
         (
-            {"parts_ms": {"image_tower": {"forward": 30.0, "backward": 40.0, "recomputed": 29.0}}},
-            "29% is recomputation that --config.model.remat=none saves",
+            {"parts_ms": RECOMPUTED},
+            "; 29% is recomputation, which --config.model.remat=dots saves most of, and none all, where",
         ),
+        (
+            {"parts_ms": RECOMPUTED, "remat": "dots"},
+            "; 29% is recomputation, which --config.model.remat=none saves, where memory allows it.",
+        ),
+        # Parts of the batch that the loss compares again.
+        ({"parts_ms": RECOMPUTED, "remat": "none"}, "; fewer or shorter texts, larger patches"),
     ],
 )
 def test_one_sentence_names_what_limits_a_step(changes, sentence):
-    said = profile.bottleneck(summary(**changes))
+    said = bottleneck(summary(**changes))
     assert sentence in said
     assert said.count(". ") == 0
 
@@ -141,7 +153,7 @@ def test_a_profile_of_real_steps_adds_up_and_leaves_workdirs_alone(figures, run_
     assert 0 < found["device_busy_ms"] <= found["step_ms"] * 1.01
     # Nearly all of the device's time is of a named part: the program in the trace is the one that was read.
     assert sum(found["parts_ms"]["other"].values()) < 0.2 * found["device_ms"]
-    assert found["kinds_ms"][profile.MATMUL] > 0
+    assert found["kinds_ms"][program.MATMUL] > 0
     assert pathlib.Path(found["trace"]).is_file()
     assert list(out.glob("trace/plugins/profile/*/perfetto_trace.json.gz"))
     assert [path.name for path in tmp_path.iterdir() if path.name in ("runs", "profiles")] == []
@@ -156,7 +168,7 @@ def test_a_profile_of_real_steps_adds_up_and_leaves_workdirs_alone(figures, run_
 )
 def test_a_wrong_argument_of_profile_is_one_sentence(arguments, sentence):
     with pytest.raises(UserError) as raised:
-        profile.main(["--config=configs/focusclip_tiny.py", *arguments])
+        run.main(["--config=configs/focusclip_tiny.py", *arguments])
     assert f"error: {raised.value}".startswith(sentence)
 
 
