@@ -47,6 +47,8 @@ from annotation.shard_index import Index
 
 IMAGES_PER_SHARD = 4096  # 100 to 200 MB at a short side of 256
 _FRAME = 16  # bytes of a record besides its payload: the length, and two checksums
+# Counts up when the same photographs are to be packed anew: 2, smaller ones in 4:2:0, indices with a checksum.
+_FORM = 2
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 Say = Callable[[str], None]
@@ -178,7 +180,7 @@ def _plan(directory: Path, out: Path, options: Options, say: Say) -> _Split:
         raise UserError(f"--shards={count}: leaves a shard empty with {len(items)} images; ask for fewer")
     digest = hashlib.sha256(b"".join(item.digest for item in items))
     where_they_lie = f"images={options.images!r}"
-    digest.update(repr((schema.VERSION, options)).replace(where_they_lie, "images=None").encode())
+    digest.update(repr((schema.VERSION, _FORM, options)).replace(where_they_lie, "images=None").encode())
     return _Split(out, options, shards, digest.hexdigest())
 
 
