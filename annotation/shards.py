@@ -47,7 +47,7 @@ from annotation.shard_index import Index
 
 IMAGES_PER_SHARD = 4096  # 100 to 200 MB at a short side of 256
 _FRAME = 16  # bytes of a record besides its payload: the length, and two checksums
-# Counts up when the same photographs are to be packed anew: 2, smaller ones in 4:2:0, indices with a checksum.
+# Counts up when the same photographs must be packed anew. 2: smaller ones in 4:2:0, checksums of indices.
 _FORM = 2
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
