@@ -14,7 +14,8 @@ import dataclasses
 from configs.ablation_photos import get_grid as from_scratch
 
 MINILM = "weights/all-MiniLM-L6-v2"
-GET = f".venv/bin/hf download sentence-transformers/all-MiniLM-L6-v2 --local-dir {MINILM}"
+HUB = "sentence-transformers/all-MiniLM-L6-v2 --revision c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
+GET = f".venv/bin/hf download {HUB}"
 # As the shipped rules of config.optimizer, behind one that freezes all of the text tower but its projection.
 RULES = (
     (r"^text/(?!projection)", 0.0, 0.0),
@@ -27,12 +28,12 @@ def get_grid():
     grid = from_scratch()
     config = grid.base
     config.text.tokenizer = f"{MINILM}/vocab.txt"
-    config.text.how_to_get = f"{GET} --include vocab.txt"
+    config.text.how_to_get = f"{GET} vocab.txt --local-dir {MINILM}"
     config.text.vocabulary = 30_522
     config.text.context = 48
     config.text.buckets = (48,)
     config.weights.text = MINILM
-    config.weights.how_to_get.text = f"{GET} --include model.safetensors --include config.json"
+    config.weights.how_to_get.text = f"{GET} model.safetensors config.json --local-dir {MINILM}"
     config.model.text.update(depth=6, width=384, heads=12, mlp=1536, norm="post", norm_epsilon=1e-12)
     config.optimizer.rules = RULES
     config.steps = 150
