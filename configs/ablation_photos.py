@@ -3,7 +3,7 @@
     ./launch.sh ablate --config=configs/ablation_photos.py --data-dir=DIR
 
 DIR holds stanford40/, and utkface/ and fer2013/ if you have them, laid out as docs/photographs.md shows.
-Hardware: one CPU core, under 2 GB of memory. Time: 15 trainings a seed, under 6 minutes each.
+Hardware: one CPU core, under 2 GB of memory. Time: 15 trainings a seed, 5 to 7 minutes each.
 For choosing: from a few thousand photographs and random weights accuracy is low, and what it says is a sign.
 """
 
