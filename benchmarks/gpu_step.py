@@ -132,6 +132,8 @@ def serve(arguments: argparse.Namespace) -> dict:
     changes |= {"model.remat": "full" if arguments.remat else "none"}
     if jax.devices()[0].platform == "gpu":
         changes["model.attention"] = "cudnn"
+    if arguments.tiny:  # one layer a tower: two cores take minutes to compile more on torch's side
+        changes |= {"model.image.depth": 1, "model.text.depth": 1}
     what = Row(name, batch, tokens, changes)
     try:
         step, facts = make_step(what, folder)
@@ -141,6 +143,7 @@ def serve(arguments: argparse.Namespace) -> dict:
             begin = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - begin)
+        memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
         del step
         wait = data_wait(what, folder)
     except jax.errors.JaxRuntimeError as error:
@@ -156,7 +159,7 @@ def serve(arguments: argparse.Namespace) -> dict:
         "peak": chip.flops if chip else None,
         "losses": losses,
         "seconds": seconds,
-        "memory": (device.memory_stats() or {}).get("peak_bytes_in_use", 0),
+        "memory": memory,
         "wait": wait,
     }
 
