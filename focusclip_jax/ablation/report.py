@@ -211,8 +211,9 @@ def _head(grid: Grid, data: Gathered) -> list[str]:
     codes = sorted({result.about["code"] for result in used})
     devices = sorted({result.about["device"] for result in used})
     hours = sum(sum(result.about["seconds"].values()) for result in used) / 3600
+    seeds = "seed" if len(data.seeds) == 1 else "seeds"
     sentences = (
-        f"For {grid.purpose}: seeds {_listed(list(map(str, data.seeds)))}, {len(used)} trainings, "
+        f"For {grid.purpose}: {seeds} {_listed(list(map(str, data.seeds)))}, {len(used)} trainings, "
         f"{hours:.1f} hours on {_listed(devices)}. Made from the JSON files of this folder by "
         "`./launch.sh ablate --report`; no checkpoint but the last of each training was measured."
     )
