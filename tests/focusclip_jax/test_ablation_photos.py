@@ -14,6 +14,7 @@ import pytest
 
 from focusclip_jax import optimizer, sharding, state
 from focusclip_jax.ablation import grid, photographs, report, results, run, statistics
+from focusclip_jax.ablation.grid import Method
 from focusclip_jax.ablation.photographs import PARTITIONS, Photographs
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.errors import UserError
@@ -159,16 +160,14 @@ def test_a_cell_is_trained_without_the_held_out_activities_and_tested_on_all(
     assert result.about["images"] == dict.fromkeys(STANFORD40_CLASSES, 2)
     assert result.about["tests"]["emotions"]["constant"] == {"top-1": 0.142857, "top-3": 0.428571}
     assert 0 < result.attention["rollout"]["area"] < 1
-    again = run_module(
-        "focusclip_jax", *arguments[:2], "--list", cwd=tmp_path
-    )  # needs neither data nor shards
+    # A list needs neither data nor shards.
+    again = run_module("focusclip_jax", *arguments[:2], "--list", cwd=tmp_path)
     assert "1 done, 29 owed" in again.stdout
 
-    # As a grid that has this method alone would report it.
+    # As a grid that has this method alone, and so nothing to beat, would report it.
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(grid.ROOT)
-    alone = grid.load("grid.py")
-    alone = dataclasses.replace(alone, methods={"focusclip": alone.methods["focusclip"]})
+    alone = dataclasses.replace(grid.load("grid.py"), methods={"focusclip": Method({}, "baseline")})
     text = report.markdown(alone, report.gather(alone, folder))
     assert "## Partition 0" in text
     assert "| always the commonest | – | 14.3 | 42.9 |" in text
