@@ -128,3 +128,14 @@ def test_the_active_environment_is_used_as_it_is(checkout):
     done = launch("annotate", "--help", root=checkout, FOCUSCLIP_ENV="active", PYTHONPATH=str(REPOSITORY))
     assert not (checkout / ".venv").exists()
     assert "describe" in done.stdout
+
+
+@pytest.mark.parametrize("mine", [None, "glibc.malloc.check=0"])
+def test_large_arrays_come_in_huge_pages_unless_the_user_tunes_the_allocator(tmp_path, monkeypatch, mine):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$GLIBC_TUNABLES"\n')
+    python.chmod(0o755)
+    own = {"GLIBC_TUNABLES": mine} if mine else {}
+    done = launch("lint", FOCUSCLIP_ENV="active", FOCUSCLIP_PYTHON=str(python), **own)
+    assert set(done.stdout.split()) == {mine or "glibc.malloc.hugetlb=1"}
