@@ -19,9 +19,11 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
         retrieval between images and descriptions, and for probes of the frozen embeddings.
   ./launch.sh report DIR…
         Results of one or more workdirs side by side, also as a page that needs nothing else (report.html).
-  ./launch.sh ablate --config=FILE [--list] [--cells=PATTERN] [--budget-minutes=M] [--report] [--data-dir=DIR]
+  ./launch.sh ablate --config=FILE [--list] [--cells=PATTERN] [--together=N] [--budget-minutes=M]
+                     [--report] [--data-dir=DIR]
         Run a grid of methods × conditions × seeds, each cell once, and say what it shows; DIR has your own data,
-        for grids on photographs. Stopped or killed, the same command goes on; --report trains nothing.
+        for grids on photographs. --together trains up to N seeds at once, in one compiled step. Stopped or
+        killed, the same command goes on; --report trains nothing.
   ./launch.sh demo --workdir=DIR [--compare=DIR] [--port=7860]
         A page on this machine: drop a photo, type labels, see which fit and where the models look.
   ./launch.sh import --from=FOLDER_OR_ID --workdir=DIR [--image-size=N] [--context=N]

@@ -25,8 +25,9 @@ FocusCLIP-JAX: CLIP with Subject-Focused Attention, from keypoints to zero-shot 
         Evaluate a checkpoint on every task whose data is there.
   focusclip report DIR…
         Results of one or more workdirs side by side, also as a page (report.html).
-  focusclip ablate --config=FILE
-        Run a grid of methods × correlations × seeds, each cell once, and say what it shows.
+  focusclip ablate --config=FILE [--together=N]
+        Run a grid of methods × correlations × seeds, each cell once, and say what it shows;
+        --together trains up to N seeds at once.
   focusclip demo --workdir=DIR [--compare=DIR]
         A page on this machine: drop a photo, type labels, see which fit and where the models look.
   focusclip import --from=FOLDER_OR_ID --workdir=DIR

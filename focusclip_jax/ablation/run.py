@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from focusclip_jax import config as configs
 from focusclip_jax import losses, train, workdir
 from focusclip_jax.ablation import grid as grids
-from focusclip_jax.ablation import report, results
+from focusclip_jax.ablation import report, results, together
 from focusclip_jax.ablation.experiment import Tested
 from focusclip_jax.ablation.grid import Cell, Grid
 from focusclip_jax.ablation.results import Result
@@ -33,6 +33,7 @@ from focusclip_jax.checkpoint import Checkpoints
 from focusclip_jax.errors import UserError
 from focusclip_jax.run import Run, set_up
 from focusclip_jax.state import TrainState
+from focusclip_jax.workdir import Workdir
 
 DONE, OTHER_CODE, OWED = "done", "done by other code", "owed"
 
@@ -43,6 +44,9 @@ class Folders:
 
     results: pathlib.Path
     runs: pathlib.Path
+
+    def root(self, cell: Cell) -> pathlib.Path:
+        return self.runs / f"{cell.name}-{cell.key}"
 
 
 def main(arguments: list[str]) -> None:
@@ -58,7 +62,8 @@ def main(arguments: list[str]) -> None:
     if not options.report:
         deadline = time.monotonic() + 60 * options.budget_minutes if options.budget_minutes else None
         accepted = (DONE, OTHER_CODE) if options.any_code else (DONE,)
-        unfinished = run(grid, Folders(folder, runs), options.cells, accepted, deadline)
+        folders = Folders(folder, runs)
+        unfinished = run(grid, folders, options.cells, accepted, deadline, options.together)
         if unfinished:
             print(unfinished)
     for path in report.write(grid, folder):
@@ -76,13 +81,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--any-code", action="store_true", help="take results of other versions of the code as done"
     )
+    parser.add_argument(
+        "--together", type=int, default=1, metavar="N", help="train up to N seeds at once (docs/focus.md)"
+    )
     parser.add_argument("--budget-minutes", type=float, metavar="M", help="stop cleanly after M minutes")
     parser.add_argument(
         "--data-dir", type=pathlib.Path, metavar="DIR", help="your own data, for grids on photographs"
     )
     parser.add_argument("--results", type=pathlib.Path, metavar="DIR", help="default: results/NAME")
     parser.add_argument("--runs", type=pathlib.Path, metavar="DIR", help="default: runs/ablation/NAME")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.together < 1:
+        raise UserError(f"--together={options.together}: expected a number of seeds, at least 1")
+    return options
 
 
 def status(folder: pathlib.Path, cell: Cell) -> str:
@@ -103,20 +114,29 @@ def listing(grid: Grid, folder: pathlib.Path) -> str:
     return "\n".join([*lines, "", f"{counts}; {sure} cells are the least, more seeds follow where needed"])
 
 
-def run(grid: Grid, folders: Folders, pattern: str, accepted: Sequence[str], deadline: float | None) -> str:
+def run(
+    grid: Grid,
+    folders: Folders,
+    pattern: str,
+    accepted: Sequence[str],
+    deadline: float | None,
+    at_once: int = 1,
+) -> str:
     """Run what is owed, seed by seed. Returns "" or a sentence that says what is left and why.
 
     pattern: of the names of the cells to run; "" adds seeds until the intervals are narrow enough.
     accepted: what `status` may be of a cell that is not run again. deadline: by `time.monotonic`.
+    at_once: seeds of one method and condition that are trained together, at most.
     Raises UserError where no cell is called by the pattern.
     """
     if pattern:
         cells = [cell for cell in grid.cells() if fnmatch.fnmatch(cell.name, pattern)]
         if not cells:
             raise UserError(f"--cells={pattern}: no cell has such a name; --list shows them")
-        return run_cells(grid, cells, folders, accepted, deadline)
+        return run_cells(grid, cells, folders, accepted, deadline, at_once)
     for count in range(grid.fewest_seeds, len(grid.seeds) + 1):
-        unfinished = run_cells(grid, grid.cells(grid.seeds[:count]), folders, accepted, deadline)
+        cells = grid.cells(grid.seeds[:count])
+        unfinished = run_cells(grid, cells, folders, accepted, deadline, at_once)
         if unfinished:
             return unfinished
         widest = report.widest(grid, report.gather(grid, folders.results))
@@ -129,21 +149,33 @@ def run(grid: Grid, folders: Folders, pattern: str, accepted: Sequence[str], dea
 
 
 def run_cells(
-    grid: Grid, cells: Sequence[Cell], folders: Folders, accepted: Sequence[str], deadline: float | None
+    grid: Grid,
+    cells: Sequence[Cell],
+    folders: Folders,
+    accepted: Sequence[str],
+    deadline: float | None,
+    at_once: int = 1,
 ) -> str:
     owed = [cell for cell in cells if status(folders.results, cell) not in accepted]
     pace = Pace(sum(cell.flops for cell in owed))
-    for count, cell in enumerate(owed):
-        left = f"{len(owed) - count} of {len(cells)} cells are owed"
+    count = 0
+    for group in together.groups(owed, at_once, lambda cell: whole_steps(folders.root(cell))):
         if deadline is not None and time.monotonic() >= deadline:
+            left = f"{len(owed) - count} of {len(cells)} cells are owed"
             return f"The budget is spent: {left}; the same command goes on."
-        print(f"\n{cell.name}: cell {count + 1} of the {len(owed)} owed; {pace.left()}", flush=True)
-        config = grid.experiment.prepared(cell.config, cell.condition)
-        with pace.of(cell.flops):
-            result = run_cell(grid, cell, config, folders.runs / f"{cell.name}-{cell.key}", deadline)
-        if result is None:
+        names = ", ".join(cell.name for cell in group)
+        which = f"cell {count + 1}" if len(group) == 1 else f"cells {count + 1} to {count + len(group)}"
+        print(f"\n{names}: {which} of the {len(owed)} owed; {pace.left()}", flush=True)
+        prepared = [grid.experiment.prepared(cell.config, cell.condition) for cell in group]
+        finished = 0
+        with pace.of(sum(cell.flops for cell in group)):
+            for cell, result in run_group(grid, group, prepared, folders, deadline):
+                results.write(results.path_of(folders.results, cell), result)
+                finished += 1
+        count += finished
+        if finished < len(group):
+            left = f"{len(owed) - count} of {len(cells)} cells are owed"
             return f"Stopped and saved: {left}; the same command goes on."
-        results.write(results.path_of(folders.results, cell), result)
     return ""
 
 
@@ -184,6 +216,41 @@ def run_cell(
     if int(current.step) < config.steps:
         return None
     return tested(grid, cell, this, current)
+
+
+def run_group(
+    grid: Grid,
+    cells: Sequence[Cell],
+    prepared: Sequence[ConfigDict],
+    folders: Folders,
+    deadline: float | None,
+) -> Iterator[tuple[Cell, Result]]:
+    """Train the cells at once, then test each. Yields nothing where a signal or the deadline came first."""
+    if len(cells) == 1:
+        result = run_cell(grid, cells[0], prepared[0], folders.root(cells[0]), deadline)
+        if result is not None:
+            yield cells[0], result
+        return
+    together.check(prepared[0], len(cells))
+    runs = [set_up(config, folders.root(cell)) for cell, config in zip(cells, prepared, strict=True)]
+    with contextlib.ExitStack() as closing:
+        seeds = []
+        for cell, this in zip(cells, runs, strict=True):
+            checkpoints = Checkpoints(this.workdir.checkpoints, this.config.keep_checkpoints)
+            closing.enter_context(contextlib.closing(checkpoints))
+            seeds.append(together.Seed(cell.name, this, checkpoints))
+        states = together.start(seeds)
+        with stopping_at(deadline):
+            states = together.train_together(seeds, states)
+    if int(states[0].step) < prepared[0].steps:
+        return
+    for cell, this, current in zip(cells, runs, states, strict=True):
+        yield cell, tested(grid, cell, this, current)
+
+
+def whole_steps(root: pathlib.Path) -> list[int]:
+    """Of the checkpoints of a workdir, which may not be there yet."""
+    return Checkpoints(Workdir(root).checkpoints).steps()
 
 
 @contextlib.contextmanager
@@ -249,6 +316,7 @@ def about(grid: Grid, cell: Cell, this: Run, rows: list[dict], test_seconds: flo
         "device": device(),
         "config": grids.differences(cell.config, configs.default()),
         "steps": cell.config.steps,
+        "seeds_together": max((row.get("seeds_together", 1) for row in rows), default=1),
         "training_flops": cell.flops,
         "seconds": {"training": round(training, 1), "testing": round(test_seconds, 1)},
         "shards": {"train": started["shards"], **found.shards},
