@@ -50,6 +50,13 @@ def test_a_missing_workdir_is_one_sentence(tmp_path):
         configs.from_json(tmp_path / "config.json")
 
 
+def test_a_choice_in_a_workdir_that_is_none_of_this_version_is_one_sentence(tmp_path):
+    older = configs.to_json(configs.default()).replace('"remat": "none"', '"remat": true')
+    (tmp_path / "config.json").write_text(older)
+    with pytest.raises(UserError, match=r"config.json: model.remat is True, expected one of none, full"):
+        configs.from_json(tmp_path / "config.json")
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
