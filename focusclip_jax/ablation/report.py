@@ -258,9 +258,7 @@ def _differences(grid: Grid, data: Gathered, over: Comparison) -> list[str]:
                     _signed(difference(data, method, rival, over, measure)) for measure in shown.values()
                 ]
                 rows.append([method, rival, "yes" if rival in rivals(grid) else "no", *cells])
-    paired = "image" if len(over.conditions) > 1 else "seed and image"
-    if len(over.conditions) > 1:
-        paired = f"{grid.experiment.axis} and image"
+    paired = f"{grid.experiment.axis if len(over.conditions) > 1 else 'seed'} and image"
     return [
         f"### Differences in points, paired by {paired}; {grid.experiment.reading.where}",
         _table(["method", "minus", "in the rule", *shown], rows),

@@ -29,8 +29,8 @@ class Shape:
     attention: "matmul" (plain matrix products, the fastest on CPU), or an implementation of
         `jax.nn.dot_product_attention`: "xla" or "cudnn".
     remat: what of each layer the backward pass computes again instead of keeping it: "none", "full" (all but
-        the layer's input), or "dots" (all but products with kernels: half the memory of "none", and only
-        attention, norms and activations twice).
+        the layer's input), or "dots" (all but products with kernels: only attention, norms and activations
+        twice, for more memory than "full").
     unroll: write all layers out instead of looping: faster on CPU, slower to compile.
     """
 
