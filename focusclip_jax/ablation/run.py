@@ -250,7 +250,8 @@ def run_group(
 
 def whole_steps(root: pathlib.Path) -> list[int]:
     """Of the checkpoints of a workdir, which may not be there yet."""
-    return Checkpoints(Workdir(root).checkpoints).steps()
+    with Checkpoints(Workdir(root).checkpoints) as checkpoints:
+        return checkpoints.steps()
 
 
 @contextlib.contextmanager
