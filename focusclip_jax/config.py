@@ -187,7 +187,7 @@ CHOICES = {
     "model.text.norm": ("pre", "post"),
     "model.focus_tower": ("shared", "separate"),
     "model.alpha": ("sigmoid", "unbounded"),
-    "model.focus_view": ("dim", "replace", "blur", "crop", "tokens"),
+    "model.focus_view": ("dim", "replace", "blur", "swap", "crop", "tokens"),
     "model.dtype": ("float32", "bfloat16"),
     "model.attention": ("matmul", "xla", "cudnn"),
     "model.remat": ("none", "full", "dots"),

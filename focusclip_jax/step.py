@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from focusclip_jax import losses, sharding
 from focusclip_jax import optimizer as optimizers
+from focusclip_jax.models.focusclip import heatmaps, next_background, unit_pixels
 from focusclip_jax.state import TrainState
 
 Batch = Mapping[str, jax.Array]
@@ -66,6 +67,10 @@ def gradients(params, graph: nnx.GraphDef, batch: Batch, learns, config: ConfigD
     if parts == 1:
         return jax.grad(lambda params: loss_of(params, encode(params, batch)), has_aux=True)(params)
 
+    if focus and config.model.focus_view == "swap":
+        # Of the next row of the batch, not of the part.
+        image = unit_pixels(batch["image"])
+        batch = {**batch, "background": next_background(image, heatmaps(batch))}
     views = embed(params, graph, batch, focus, parts)
     # Temperature and bias enter in the loss, all else through the embeddings: the sum starts with the former.
     (direct, of_views), metrics = jax.grad(loss_of, argnums=(0, 1), has_aux=True)(params, views)

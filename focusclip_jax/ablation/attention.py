@@ -1,4 +1,4 @@
-"""What the image tower looks at: the share of its attention that falls on the subject. Pure functions.
+"""What the image tower looks at: the share of its attention that falls on the subject.
 
 Two readings of the attention weights, since neither is the whole story: those of the last layer, and their
 rollout through all layers (Abnar and Zuidema 2020), half of each layer being the residual connection.
@@ -8,15 +8,47 @@ a class token that token. Letters: B batch, L layers, T tokens, P patches.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from focusclip_jax.data import augment, images
+from focusclip_jax.data.loader import joint_heatmap
+from focusclip_jax.data.shards import Shards
+from focusclip_jax.encoder import Encoder
 from focusclip_jax.models.focusclip import FocusCLIP, unit_pixels
 from focusclip_jax.models.transformer import Shape, block, dense, layer_norm
 
+LOOKED_AT = 512  # images whose attention is averaged
 SUBJECT = 0.5  # heatmap value from which a pixel counts as the subject: within 1.2 σ of a body part
+
+
+def subject_attention(
+    encoder: Encoder, graph: nnx.GraphDef, shards: Shards, patch: int
+) -> dict[str, dict[str, float]]:
+    """By reading of the attention: its share "inside" the subject, and that of the "area", over the first
+    `LOOKED_AT` images. patch: pixels a side."""
+    examples = [shards.read(i) for i in range(min(LOOKED_AT, len(shards)))]
+    decoded = (images.decode(example.image, shards.where(i)) for i, example in enumerate(examples))
+    pixels = np.stack([encoder.prepare(image) for image in decoded])
+    size = pixels.shape[1:3]
+    # Of the joints, whatever the method was trained with.
+    truth = [joint_heatmap(e, augment.whole(e.height, e.width), size) for e in examples]
+    subject = subject_share(np.stack(truth), patch)
+    looked = _compiled(graph)(encoder.params, pixels)
+    result = {}
+    for name, weights in jax.device_get(looked).items():
+        share, area = inside(weights, subject)
+        result[name] = {"inside": share, "area": area}
+    return result
+
+
+@functools.cache
+def _compiled(graph: nnx.GraphDef):
+    return jax.jit(lambda params, x: patch_attention(nnx.merge(graph, params), x))
 
 
 def patch_attention(model: FocusCLIP, images: jax.Array) -> dict[str, jax.Array]:

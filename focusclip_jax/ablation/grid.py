@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from focusclip_jax import config as configs
 from focusclip_jax import flops, prepare, state
+from focusclip_jax.ablation import attention
 from focusclip_jax.ablation.experiment import Experiment, Group, Reading, Tested
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.encoder import Encoder
@@ -168,11 +169,11 @@ class Figures:
     def tested(self, encoder: Encoder, this: Run, correlation: float) -> Tested:
         from focusclip_jax.ablation import measure  # it measures on what is defined here
 
-        config = this.config
+        config, shards = this.config, Shards.open(self.tests, "independent")
         return Tested(
             measures=measure.measures(encoder, self, correlation, config.evaluation.batch_size),
-            attention=measure.subject_attention(encoder, this.graph, self, config.model.patch_size),
-            shards={"independent": Shards.open(self.tests, "independent").fingerprint()},
+            attention=attention.subject_attention(encoder, this.graph, shards, config.model.patch_size),
+            shards={"independent": shards.fingerprint()},
         )
 
     def row(self, about: Mapping[str, Any], measure: str, bits: np.ndarray) -> np.ndarray:

@@ -11,25 +11,16 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import functools
 import re
 
-import jax
 import numpy as np
-from flax import nnx
 
-from focusclip_jax.ablation import attention
 from focusclip_jax.ablation.grid import GROUPS, Figures
-from focusclip_jax.data import augment, images
-from focusclip_jax.data.loader import joint_heatmap
-from focusclip_jax.data.shards import Shards
 from focusclip_jax.encoder import Encoder
 from focusclip_jax.errors import UserError
 from focusclip_jax.evaluation import statistics, zero_shot
 from focusclip_jax.evaluation.datasets import shards as packed
 from focusclip_jax.evaluation.tasks import Task
-
-LOOKED_AT = 512  # images whose attention is averaged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,32 +83,6 @@ def number(image_id: str) -> int:
     if not found:
         raise UserError(f"{image_id}: no image of the figures generator, expected …-NUMBER.jpg")
     return int(found[1])
-
-
-def subject_attention(
-    encoder: Encoder, graph: nnx.GraphDef, figures: Figures, patch: int
-) -> dict[str, dict[str, float]]:
-    """By reading of the attention: its share inside the subject, and that of the area, over the first images
-    of "independent"."""
-    shards = Shards.open(figures.tests, "independent")
-    examples = [shards.read(i) for i in range(min(LOOKED_AT, len(shards)))]
-    decoded = (images.decode(example.image, shards.where(i)) for i, example in enumerate(examples))
-    pixels = np.stack([encoder.prepare(image) for image in decoded])
-    size = pixels.shape[1:3]
-    # Of the joints, whatever the method was trained with.
-    truth = [joint_heatmap(e, augment.whole(e.height, e.width), size) for e in examples]
-    subject = attention.subject_share(np.stack(truth), patch)
-    looked = _compiled(graph)(encoder.params, pixels)
-    result = {}
-    for name, weights in jax.device_get(looked).items():
-        inside, area = attention.inside(weights, subject)
-        result[name] = {"inside": inside, "area": area}
-    return result
-
-
-@functools.cache
-def _compiled(graph: nnx.GraphDef):
-    return jax.jit(lambda params, x: attention.patch_attention(nnx.merge(graph, params), x))
 
 
 def pack_bits(bits: np.ndarray) -> str:

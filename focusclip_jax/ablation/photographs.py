@@ -22,10 +22,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 import PIL.Image
-from flax import nnx
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -33,8 +31,6 @@ from focusclip_jax import prepare
 from focusclip_jax.ablation import attention
 from focusclip_jax.ablation.experiment import Group, Reading, Tested
 from focusclip_jax.ablation.grid import TRAINING_CODE
-from focusclip_jax.data import augment, images
-from focusclip_jax.data.loader import joint_heatmap
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.encoder import Encoder
 from focusclip_jax.errors import UserError
@@ -110,7 +106,6 @@ PARTITIONS = (
 
 FACES = {"ages": UTKFACE_AGE, "emotions": FER2013}
 TOPS = {"top-1": 1, "top-3": 3}
-LOOKED_AT = 512  # test photographs whose attention is averaged, spread evenly over the list
 NEEDED = (
     "JPEGImages/*.jpg",
     "annotations.csv",
@@ -222,7 +217,7 @@ class Photographs:
             print(sentence)
         folder = self._folder(found)
         folder.mkdir(parents=True, exist_ok=True)
-        looked_at = found.test[:: -(-len(found.test) // LOOKED_AT)]
+        looked_at = found.test[:: -(-len(found.test) // attention.LOOKED_AT)]
         seen = [name for name in found.train if _activity(name) not in PARTITIONS[int(partition)]]
         lists = {f"train-{partition:g}.txt": seen, "looked-at.txt": looked_at}
         for name, names in lists.items():
@@ -269,7 +264,7 @@ class Photographs:
             measures |= _hits(group, *answered)
         return Tested(
             measures=measures,
-            attention=_subject_attention(encoder, this.graph, shards, this.config.model.patch_size),
+            attention=attention.subject_attention(encoder, this.graph, shards, this.config.model.patch_size),
             shards={"looked at": shards.fingerprint()},
             about={
                 "held_out": held_out,
@@ -433,27 +428,3 @@ def _constant(labels: np.ndarray) -> dict[str, Any]:
     """How many labels (N,) there are, and what answering the commonest gets right."""
     shares = {top: round(statistics.constant_predictor(labels, k), 6) for top, k in TOPS.items()}
     return {"n": len(labels), "constant": shares}
-
-
-def _subject_attention(
-    encoder: Encoder, graph: nnx.GraphDef, shards: Shards, patch: int
-) -> dict[str, dict[str, float]]:
-    """By reading of the attention: its share inside the subject, and that of the area, over all examples."""
-    examples = [shards.read(i) for i in range(len(shards))]
-    decoded = (images.decode(example.image, shards.where(i)) for i, example in enumerate(examples))
-    pixels = np.stack([encoder.prepare(image) for image in decoded])
-    size = pixels.shape[1:3]
-    # Of the joints, whatever the method was trained with.
-    truth = [joint_heatmap(e, augment.whole(e.height, e.width), size) for e in examples]
-    subject = attention.subject_share(np.stack(truth), patch)
-    looked = _compiled(graph)(encoder.params, pixels)
-    result = {}
-    for name, weights in jax.device_get(looked).items():
-        inside, area = attention.inside(weights, subject)
-        result[name] = {"inside": inside, "area": area}
-    return result
-
-
-@functools.cache
-def _compiled(graph: nnx.GraphDef):
-    return jax.jit(lambda params, x: attention.patch_attention(nnx.merge(graph, params), x))

@@ -30,7 +30,9 @@ from focusclip_jax.ablation.experiment import Tested
 from focusclip_jax.ablation.grid import Cell, Grid
 from focusclip_jax.ablation.results import Result
 from focusclip_jax.checkpoint import Checkpoints
+from focusclip_jax.data.shards import Shards
 from focusclip_jax.errors import UserError
+from focusclip_jax.files import write_text
 from focusclip_jax.run import Run, set_up
 from focusclip_jax.state import TrainState
 from focusclip_jax.workdir import Workdir
@@ -206,7 +208,7 @@ def run_cell(
 
     config: the cell's, with the shards where they are.
     """
-    this = set_up(config, root)
+    this = begin(config, root)
     checkpoints = Checkpoints(this.workdir.checkpoints, config.keep_checkpoints)
     with contextlib.closing(checkpoints):
         current = train.start(this, checkpoints)
@@ -216,6 +218,27 @@ def run_cell(
     if int(current.step) < config.steps:
         return None
     return tested(grid, cell, this, current)
+
+
+def begin(config: ConfigDict, root: pathlib.Path) -> Run:
+    """`set_up`, with what follows from the captions alone made once for all cells that train on them.
+
+    That is the tokenised captions, which their cache names by content, and what the captions say. It lies
+    beside the workdirs and is linked or copied into them.
+    """
+    fingerprint = Shards.open(config.data.train, "train").fingerprint()
+    shared = Workdir(root.parent / f"captions-{fingerprint[:16]}")
+    own = Workdir(root)
+    if not own.cache.exists():
+        shared.cache.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+        own.cache.symlink_to(pathlib.Path("..") / shared.root.name / "cache", target_is_directory=True)
+    if shared.training_text.exists() and not own.training_text.exists():
+        write_text(own.training_text, shared.training_text.read_text())
+    this = set_up(config, root)
+    if not shared.training_text.exists():
+        write_text(shared.training_text, own.training_text.read_text())
+    return this
 
 
 def run_group(
@@ -232,7 +255,7 @@ def run_group(
             yield cells[0], result
         return
     together.check(prepared[0], len(cells))
-    runs = [set_up(config, folders.root(cell)) for cell, config in zip(cells, prepared, strict=True)]
+    runs = [begin(config, folders.root(cell)) for cell, config in zip(cells, prepared, strict=True)]
     with contextlib.ExitStack() as closing:
         seeds = []
         for cell, this in zip(cells, runs, strict=True):

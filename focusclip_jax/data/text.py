@@ -284,8 +284,12 @@ class TokenTable:
                 return cls._read(pathlib.Path(temporary), in_memory=True)
         folder = pathlib.Path(cache_dir) / _cache_name(shards, tokenizer, context)
         if not folder.exists():
-            with creating(folder) as temporary_folder:
-                _write(temporary_folder, shards, tokenizer, context)
+            try:
+                with creating(folder) as temporary_folder:
+                    _write(temporary_folder, shards, tokenizer, context)
+            except OSError:
+                if not folder.exists():  # else another process was faster
+                    raise
         _verify(folder)
         return cls._read(folder)
 

@@ -30,7 +30,7 @@ class Architecture:
 
     embedding: D of the joint space.
     focus_tower: "shared" (the image tower encodes both views) or "separate".
-    focus_view: "dim" (the paper), "replace", "blur", "crop" or "tokens", see `second_view`.
+    focus_view: "dim" (the paper), "replace", "blur", "swap", "crop" or "tokens", see `second_view`.
     alpha: "sigmoid" (α stays in (0, 1)) or "unbounded" (the 2023 code).
     initial_alpha: where α starts: 0.5 in the paper.
     pixel_mean, pixel_std: of [0, 1] RGB; (0, 0, 0) and (1, 1, 1) leave pixels alone, as the 2023 code did.
@@ -73,9 +73,11 @@ class FocusCLIP(nnx.Module):
         return jax.nn.sigmoid(raw) if self.architecture.alpha == "sigmoid" else raw
 
     @jax.named_scope("highlight")
-    def highlight(self, image: jax.Array, heatmap: jax.Array) -> jax.Array:
+    def highlight(
+        self, image: jax.Array, heatmap: jax.Array, background: jax.Array | None = None
+    ) -> jax.Array:
         """The second view, see `second_view`. (B, H, W, 3), (B, H, W) → like the image."""
-        return second_view(image, heatmap, self.alpha, self.architecture)
+        return second_view(image, heatmap, self.alpha, self.architecture, background)
 
     def token_weights(self, heatmap: jax.Array) -> jax.Array | None:
         """With "tokens" the weight of each patch, the mean of `kept` over its pixels. (B, H, W) → (B, P)."""
@@ -88,10 +90,15 @@ class FocusCLIP(nnx.Module):
         """image: (B, H, W, 3) in [0, 1] → (B, D). weights: (B, P) of patches, see `ImageTower`."""
         return l2_normalise(self.image(self.normalise(image), weights))
 
-    def encode_focus(self, image: jax.Array, heatmap: jax.Array) -> jax.Array:
-        """The highlighted image. image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1] → (B, D)."""
+    def encode_focus(
+        self, image: jax.Array, heatmap: jax.Array, background: jax.Array | None = None
+    ) -> jax.Array:
+        """The second view. image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1] → (B, D).
+
+        background: like the image; only "swap" shows it, see `second_view`.
+        """
         tower = self.focus if self.architecture.focus_tower == "separate" else self.image
-        shown = self.normalise(self.highlight(image, heatmap))
+        shown = self.normalise(self.highlight(image, heatmap, background))
         return l2_normalise(tower(shown, self.token_weights(heatmap)))
 
     def encode_text(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -102,17 +109,13 @@ class FocusCLIP(nnx.Module):
         """All embeddings of a batch: "image" (B, D), "text" (B, C, D) and, if asked for, "focus" (B, D)."""
         image = unit_pixels(batch["image"])
         if focus:
-            heatmap = (
-                batch["heatmap"]
-                if "heatmap" in batch
-                else drawn(batch["gaussians"], (image.shape[1], image.shape[2]))
-            )
+            heatmap, background = heatmaps(batch), batch.get("background")
         tokens, lengths = batch["tokens"], batch["lengths"]
         captions = self.encode_text(tokens.reshape(-1, tokens.shape[-1]), lengths.reshape(-1))
         embeddings = {TEXT: captions.reshape(*lengths.shape, -1)}
         if focus and self.architecture.focus_tower == "shared":
             # One pass over both views, interleaved so that a batch sharded over devices stays where it is.
-            pair = jnp.stack([image, self.highlight(image, heatmap)], axis=1)
+            pair = jnp.stack([image, self.highlight(image, heatmap, background)], axis=1)
             weights = self.token_weights(heatmap)
             if weights is not None:
                 weights = jnp.stack([jnp.ones_like(weights), weights], axis=1).reshape(-1, weights.shape[-1])
@@ -121,7 +124,7 @@ class FocusCLIP(nnx.Module):
             return embeddings | {IMAGE: both[:, 0], FOCUS: both[:, 1]}
         embeddings[IMAGE] = self.encode_image(image)
         if focus:
-            embeddings[FOCUS] = self.encode_focus(image, heatmap)
+            embeddings[FOCUS] = self.encode_focus(image, heatmap, background)
         return embeddings
 
     def normalise(self, image: jax.Array) -> jax.Array:
@@ -130,6 +133,11 @@ class FocusCLIP(nnx.Module):
         mean = jnp.asarray(a.pixel_mean, jnp.float32)
         std = jnp.asarray(a.pixel_std, jnp.float32)
         return ((image - mean) / std).astype(a.dtype)
+
+
+def heatmaps(batch: Mapping[str, jax.Array]) -> jax.Array:
+    """Those of a batch, drawn here where the loader left that to the device: (B, H, W)."""
+    return batch["heatmap"] if "heatmap" in batch else drawn(batch["gaussians"], batch["image"].shape[1:3])
 
 
 @jax.named_scope("highlight")
@@ -155,13 +163,19 @@ def kept(heatmap: jax.Array, alpha: jax.Array | float) -> jax.Array:
 
 
 def second_view(
-    image: jax.Array, heatmap: jax.Array, alpha: jax.Array | float, architecture: Architecture
+    image: jax.Array,
+    heatmap: jax.Array,
+    alpha: jax.Array | float,
+    architecture: Architecture,
+    background: jax.Array | None = None,
 ) -> jax.Array:
     """The image highlighted. image: (B, H, W, 3) in [0, 1], heatmap: (B, H, W) in [0, 1] → like the image.
 
-    "dim": image · k with k = α + (1 − α) · heatmap (the paper). "replace" and "blur" add (1 − k) times
-    `pixel_mean` or the blurred image. "crop": the subject's rectangle alone, enlarged; α takes no part.
-    "tokens": the image as it is; its patches are weighed, see `FocusCLIP.token_weights`.
+    "dim": image · k with k = α + (1 − α) · heatmap (the paper). "replace", "blur" and "swap" add (1 − k)
+    times `pixel_mean`, the blurred image or another image's background: the given one, (B, H, W, 3), or
+    `next_background`, which for a batch of one row is its own. "crop": the subject's rectangle alone,
+    enlarged; α takes no part. "tokens": the image as it is; its patches are weighed, see
+    `FocusCLIP.token_weights`.
     """
     view = architecture.focus_view
     if view == "crop":
@@ -173,7 +187,23 @@ def second_view(
         return image * keep + jnp.asarray(architecture.pixel_mean, jnp.float32) * (1.0 - keep)
     if view == "blur":
         return image * keep + blurred(image) * (1.0 - keep)
+    if view == "swap":
+        if background is None:
+            background = next_background(image, heatmap)
+        return image * keep + background * (1.0 - keep)
     return image * keep
+
+
+def next_background(image: jax.Array, heatmap: jax.Array) -> jax.Array:
+    """For each row what lies behind the next row's subject, who is painted over with the mean colour of it.
+
+    The last row gets the first one's. (B, H, W, 3), (B, H, W) → (B, H, W, 3).
+    """
+    behind = 1.0 - heatmap[..., None]
+    colour = (image * behind).sum(axis=(1, 2), keepdims=True) / (
+        behind.sum(axis=(1, 2), keepdims=True) + 1e-6
+    )
+    return jnp.roll(image * behind + colour * (1.0 - behind), -1, axis=0)
 
 
 def crop_to_subject(image: jax.Array, heatmap: jax.Array) -> jax.Array:

@@ -21,7 +21,14 @@ from focusclip_jax.data.loader import CONTROLS, LoaderSettings, eval_batches, tr
 from focusclip_jax.data.shards import Shards
 from focusclip_jax.data.text import Tokenizer, TokenTable
 from focusclip_jax.errors import UserError
-from focusclip_jax.models.focusclip import FocusCLIP, blurred, crop_to_subject, drawn, second_view
+from focusclip_jax.models.focusclip import (
+    FocusCLIP,
+    blurred,
+    crop_to_subject,
+    drawn,
+    next_background,
+    second_view,
+)
 
 KINDS = configs.CHOICES["data.heatmap"]
 VIEWS = configs.CHOICES["model.focus_view"]
@@ -194,8 +201,13 @@ BATCH = {
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_what_the_heatmap_leaves_out_is_dimmed_replaced_or_blurred(view):
-    backgrounds = {"dim": 0.0 * IMAGE, "replace": jnp.array([0.1, 0.5, 0.9]), "blur": blurred(IMAGE)}
+def test_what_the_heatmap_leaves_out_is_dimmed_replaced_blurred_or_swapped(view):
+    backgrounds = {
+        "dim": 0.0 * IMAGE,
+        "replace": jnp.array([0.1, 0.5, 0.9]),
+        "blur": blurred(IMAGE),
+        "swap": IMAGE[[1, 2, 3, 0]],
+    }
     one = model(view)
     np.testing.assert_allclose(one.highlight(IMAGE, jnp.ones((4, 16, 16))), IMAGE, atol=1e-6)
     if view in backgrounds:
@@ -223,6 +235,33 @@ def test_the_views_that_are_more_than_a_mixture_train(view):
     assert (change["alpha_parameter"] == 0) == (view == "crop")
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(change))
     assert np.any(change["image"]["blocks"]["qkv_kernel"])
+
+
+def test_a_swapped_background_shows_nothing_of_the_subject_it_was_taken_from():
+    image, heatmap = IMAGE.copy(), np.zeros((4, 16, 16), np.float32)
+    heatmap[:, 4:9, 2:5] = 1.0
+    behind = next_background(image, heatmap)
+    outside = heatmap[0] == 0
+    for row, after in enumerate([1, 2, 3, 0]):
+        np.testing.assert_allclose(behind[row][outside], image[after][outside], atol=1e-6)
+        colour = image[after][outside].mean(axis=0)
+        np.testing.assert_allclose(behind[row][~outside], np.broadcast_to(colour, (15, 3)), atol=1e-6)
+    seen = second_view(image, heatmap, 0.0, state.architecture(config("swap"), 32))
+    np.testing.assert_allclose(seen[0][~outside], image[0][~outside], atol=1e-6)
+    np.testing.assert_allclose(seen[0][outside], image[1][outside], atol=1e-6)
+
+
+@pytest.mark.parametrize("tower", ["shared", "separate"])
+def test_a_batch_in_parts_swaps_the_same_backgrounds(tower):
+    graph, params = nnx.split(model("swap", focus_tower=tower), nnx.Param)
+    params = nnx.to_pure_dict(params)
+    learns = jax.tree.map(lambda _: True, params)
+    found = []
+    for parts in (1, 2):
+        one = config("swap", focus_tower=tower)
+        one.micro_batches = parts
+        found.append(jax.jit(lambda p, c=one: step.gradients(p, graph, BATCH, learns, c)[0])(params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *found)
 
 
 def test_equal_weights_of_tokens_make_the_second_view_the_first():
