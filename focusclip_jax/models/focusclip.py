@@ -137,7 +137,10 @@ class FocusCLIP(nnx.Module):
 
 def heatmaps(batch: Mapping[str, jax.Array]) -> jax.Array:
     """Those of a batch, drawn here where the loader left that to the device: (B, H, W)."""
-    return batch["heatmap"] if "heatmap" in batch else drawn(batch["gaussians"], batch["image"].shape[1:3])
+    if "heatmap" in batch:
+        return batch["heatmap"]
+    height, width = batch["image"].shape[1:3]
+    return drawn(batch["gaussians"], (height, width))
 
 
 @jax.named_scope("highlight")
