@@ -22,7 +22,7 @@ from focusclip_jax.data import augment, heatmaps
 from focusclip_jax.data.loader import CONTROLS, LoaderSettings, eval_batches
 from focusclip_jax.data.shards import Example, Shards
 from focusclip_jax.data.text import Tokenizer, TokenTable
-from focusclip_jax.models.focusclip import kept, second_view
+from focusclip_jax.models.focusclip import kept, next_background, second_view
 
 SIZE = 320
 SHOWN = (3, 20)
@@ -71,16 +71,18 @@ def second_views():
     with tempfile.TemporaryDirectory() as name:
         shards, table = pack(pathlib.Path(name))
         image, heatmap = shown(shards, table)
+        other, of_other = shown(shards, table, index=5)
+        behind = next_background(other[None], of_other[None])
         seen = {kind: shown(shards, table, heatmap=kind)[1] for kind in heatmaps.KINDS + CONTROLS}
         narrow, wide = (shown(shards, table, heatmap_scale=scale)[1] for scale in (0.5, 2.0))
     config = configs.default()
     config.data.image_size = SIZE
     patch = SIZE // 4  # as coarse as the tiny models'
 
-    def view(name, heatmap):
+    def view(name, heatmap, background=None):
         config.model.focus_view = name
         architecture = state.architecture(config, 2)
-        return np.asarray(second_view(image[None], heatmap[None], ALPHA, architecture))[0]
+        return np.asarray(second_view(image[None], heatmap[None], ALPHA, architecture, background))[0]
 
     weights = kept(heatmap, ALPHA).reshape(4, patch, 4, patch).mean(axis=(1, 3))
     weights = weights.repeat(patch, axis=0).repeat(patch, axis=1)
@@ -91,6 +93,7 @@ def second_views():
             "image": image,
             "replace": view("replace", heatmap),
             "blur": view("blur", heatmap),
+            "swap": view("swap", heatmap, behind),
             "crop": view("crop", heatmap),
             "tokens: weights": weights,
             "scale 0.5": narrow,
@@ -121,12 +124,14 @@ def annotate(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "annotation", *arguments], check=True)
 
 
-def shown(shards: Shards, table: TokenTable, **settings) -> tuple[np.ndarray, np.ndarray]:
+def shown(
+    shards: Shards, table: TokenTable, index: int = SHOWN[0], **settings
+) -> tuple[np.ndarray, np.ndarray]:
     """One image in [0, 1] and what guides its second view."""
     chosen = LoaderSettings(len(shards), (SIZE, SIZE), text_lengths=(64,), threads=0)
     with contextlib.closing(eval_batches(shards, table, dataclasses.replace(chosen, **settings))) as batches:
         batch = next(batches)
-    return batch["image"][SHOWN[0]] / np.float32(255), batch["heatmap"][SHOWN[0]]
+    return batch["image"][index] / np.float32(255), batch["heatmap"][index]
 
 
 def shrink(path: pathlib.Path, side: int) -> None:

@@ -96,7 +96,8 @@ def default() -> ConfigDict:
                 "alpha": "sigmoid",
                 "initial_alpha": 0.5,
                 # What the second view does with what the heatmap leaves out: "dim" it (the paper), "replace"
-                # it by pixel_mean, "blur" it, or "crop" to the rectangle where the heatmap is at least 0.5.
+                # it by pixel_mean, "blur" it, "swap" it for what is behind the subject of the batch's next
+                # image, or "crop" to the rectangle where the heatmap is at least 0.5.
                 # "tokens" leaves the pixels alone and gives those patches less weight in the mean that
                 # model.image.pool = "mean" takes at the end.
                 "focus_view": "dim",
