@@ -225,6 +225,11 @@ def test_shipped_grids_resolve(monkeypatch):
     assert full.experiment.styles != reduced.experiment.styles
     assert abs(full.experiment.seed - reduced.experiment.seed) > 2
     assert {cell.condition for cell in full.cells((100,))} == {0.0, 0.5, 0.9}
+    variants = grid.load("configs/ablation_figures_variants.py")
+    chosen = dict(full.methods["swap"].settings)
+    assert chosen == dict(variants.methods["swap-three-term"].settings)
+    for control in ("shuffled", "constant", "centred", "random"):
+        assert dict(full.methods[control].settings) == chosen | {"data.heatmap": control}
     with pytest.raises(UserError, match="no get_grid"):
         grid.load("configs/focusclip_tiny.py")
 
@@ -390,6 +395,8 @@ def test_a_grid_that_is_killed_goes_on_and_what_is_done_is_not_done_again(run_mo
     assert "Going on from step" in resumed.stdout
     assert "cell 1 of the 1 owed" in resumed.stdout
     assert numbers(killed) == expected
+    (shared,) = (killed / "runs/ablation/small").glob("captions-*")
+    assert len(list((shared / "cache").iterdir())) == 1  # tokenised once for both cells
 
     shutil.rmtree(killed / "data")  # neither data nor workdirs are needed any more
     shutil.rmtree(killed / "runs")

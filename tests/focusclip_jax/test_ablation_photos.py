@@ -100,13 +100,15 @@ def test_partitions_follow_the_rule_that_is_written_beside_them():
 def test_a_cell_is_known_by_what_it_holds_out_and_not_by_where_the_data_are(shipped):
     photos = shipped("ablation_photos")
     cells = photos.cells((0,))
-    assert [cell.name for cell in cells][:4] == [
+    assert [cell.name for cell in cells][:6] == [
         "clip-p0-s0",
+        "clip-equal-compute-p0-s0",
         "focusclip-p0-s0",
+        "swap-p0-s0",
         "shuffled-p0-s0",
         "clip-p1-s0",
     ]
-    assert len({cell.settings for cell in cells}) == len(cells) == 15
+    assert len({cell.settings for cell in cells}) == len(cells) == 25
     elsewhere = dataclasses.replace(photos, experiment=photos.experiment.at(pathlib.Path("/else where")))
     assert [cell.key for cell in elsewhere.cells((0,))] == [cell.key for cell in cells]
     for pattern in Photographs.code:
@@ -189,10 +191,12 @@ def test_data_that_are_not_there_or_not_wanted_are_one_sentence(shipped, tmp_pat
     assert sentence in str(error.value)
 
 
+@pytest.mark.parametrize("method", ["focusclip", "swap"])
 def test_a_text_tower_without_its_weights_is_one_sentence_and_with_them_frozen(
-    shipped, tmp_path, monkeypatch
+    shipped, tmp_path, monkeypatch, method
 ):
-    cell = shipped("ablation_photos_bert").cells((0,))[1]
+    cells = {cell.method: cell for cell in shipped("ablation_photos_bert").cells((0,))}
+    cell = cells[method]
     monkeypatch.chdir(tmp_path)
     cell.config.data.train = str(tmp_path)
     with pytest.raises(UserError) as error:
@@ -209,6 +213,7 @@ def test_a_text_tower_without_its_weights_is_one_sentence_and_with_them_frozen(
     }
     assert not any(trained["text"]["blocks"].values())
     assert all(trained["image"]["blocks"].values())
+    assert trained["alpha_parameter"] == (method == "focusclip")
 
 
 # What is paired with what
@@ -252,7 +257,7 @@ def invented(cell: grid.Cell, right: float, digest: str = "d") -> results.Result
     return results.Result(about, measures, looked, [(100, 0.3)], [(100, 2.0)])
 
 
-ACCURACIES = {"clip": 0.3, "focusclip": 0.5, "shuffled": 0.3}
+ACCURACIES = {"clip": 0.3, "clip-equal-compute": 0.3, "focusclip": 0.5, "swap": 0.3, "shuffled": 0.3}
 
 
 def write_all(experiment: grid.Grid, folder: pathlib.Path, seeds=(0,)) -> None:
@@ -275,8 +280,10 @@ def test_an_image_is_paired_with_itself_in_every_partition(shipped, tmp_path):
         np.testing.assert_array_equal((~np.isnan(part)).sum(axis=1), asked)
     assert data.groups == ["seen", "unseen", "mixed"]  # no faces were there
     said = report.verdicts(photos, data)
-    assert "focusclip, partitions 0, 1, 2, 3 and 4, seen activities: beats clip and shuffled (5 part" in said
-    assert "CLIP at equal compute is not in this grid" in said
+    sentence = "{}, partitions 0, 1, 2, 3 and 4, seen activities: {} clip-equal-compute and shuffled (5 part"
+    assert sentence.format("focusclip", "beats") in said
+    assert sentence.format("swap", "does not beat") in said
+    assert "This grid is for choosing" in said
 
 
 def test_a_partition_that_lacks_a_method_is_left_out_alone(shipped, tmp_path):
@@ -298,7 +305,7 @@ def test_a_partition_that_lacks_a_method_is_left_out_alone(shipped, tmp_path):
 def test_results_on_other_photographs_are_not_paired(shipped, tmp_path):
     photos = shipped("ablation_photos")
     write_all(photos, tmp_path)
-    odd = photos.cells((0,))[4]
+    odd = photos.cells((0,))[7]
     results.write(results.path_of(tmp_path, odd), invented(odd, 0.3, digest="other"))
     with pytest.raises(UserError, match="focusclip-p1-s0: these cells were tested on different data"):
         report.gather(photos, tmp_path)
