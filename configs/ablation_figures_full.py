@@ -4,25 +4,21 @@
 
 Hardware: any; a cell takes 1 to 2 minutes on one CPU core. Five seeds are 150 cells, and up to five more
 follow while an interval is wider than ± 2 points.
-Its people, drawing styles and seeds are those of no other grid and are looked at once. The model and its
-settings are those of configs/ablation_figures_variants.py, by which the form of focus was chosen; the
-controls are of that form.
+Its people, drawing styles and seeds are those of no other grid and are looked at once. The form of
+focus was chosen by configs/ablation_figures_variants.py; the controls are of that form.
 """
 
-from configs.ablation_figures import CLIP
-from configs.ablation_figures_variants import SWAP, THREE_TERM, base
+from configs.ablation_figures import CLIP, SWAP, THREE_TERM, base
 from focusclip_jax.ablation.grid import Figures, Grid, Method
 
 CHOSEN = SWAP | THREE_TERM
 
 
 def get_grid():
-    config = base()
-    config.steps = 500
     return Grid(
         name="ablation_figures_full",
         purpose="confirmation",
-        base=config,
+        base=base(),
         methods={
             "clip": Method(CLIP, "baseline"),
             "clip-equal-compute": Method(CLIP, "baseline", compute_of="dual"),

@@ -9,8 +9,7 @@ The towers, batch size and learning rate are those of the grids on figures, and 
 paper's (focusclip), the one that figures chose (swap), and its control.
 """
 
-from configs.ablation_figures import CLIP
-from configs.ablation_figures_variants import SWAP, THREE_TERM
+from configs.ablation_figures import CLIP, SHUFFLED, SWAP, THREE_TERM
 from configs.focusclip_photos import get_config as photos
 from focusclip_jax.ablation.grid import Grid, Method
 from focusclip_jax.ablation.photographs import Photographs
@@ -41,7 +40,7 @@ def get_grid():
             "clip-equal-compute": Method(CLIP, "baseline", compute_of="focusclip"),
             "focusclip": Method({}, "focus"),
             "swap": Method(SWAP | THREE_TERM, "focus"),
-            "shuffled": Method(SWAP | THREE_TERM | {"data.heatmap": "shuffled"}, "control"),
+            "shuffled": Method(SWAP | THREE_TERM | SHUFFLED, "control"),
         },
         experiment=Photographs(folder="data/ablation/photos", data_dir="data/photos-experiment"),
         seeds=(0, 1),

@@ -12,7 +12,7 @@ activities.
 
 import dataclasses
 
-from configs.ablation_figures_variants import KEEP_ALPHA
+from configs.ablation_figures import KEEP_ALPHA
 from configs.ablation_photos import get_grid as from_scratch
 
 MINILM = "weights/all-MiniLM-L6-v2"
