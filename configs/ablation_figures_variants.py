@@ -1,4 +1,4 @@
-"""Which form of focus to confirm: variants of the second view and of the loss beside CLIP.
+"""Which form of focus to confirm: variants of the second view and of the loss beside CLIP, one correlation.
 
     ./launch.sh ablate --config=configs/ablation_figures_variants.py
 
@@ -51,6 +51,5 @@ def get_grid():
             "swap-centred": Method(SWAP | {"data.heatmap": "centred"}, "control"),
             "crop": Method({"model.focus_view": "crop"}, "control"),
         },
-        experiment=dataclasses.replace(grid.experiment, correlations=(0.5, 0.9)),
         fewest_seeds=1,
     )
