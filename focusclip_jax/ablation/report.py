@@ -26,7 +26,6 @@ from focusclip_jax.ablation.results import Result
 from focusclip_jax.ablation.statistics import Interval
 from focusclip_jax.files import write_text
 
-
 PICTURED_CLAIMS = 4
 
 
