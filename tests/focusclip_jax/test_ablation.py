@@ -218,7 +218,7 @@ def test_a_mistake_in_a_grid_is_one_sentence(changes, sentence):
 def test_shipped_grids_resolve(monkeypatch):
     monkeypatch.chdir(grid.ROOT)
     reduced = grid.load("configs/ablation_figures.py")
-    assert [cell.name for cell in reduced.cells()][:3] == ["clip-c0.5-s0", "dual-c0.5-s0", "shuffled-c0.5-s0"]
+    assert [cell.name for cell in reduced.cells()][:3] == ["clip-c0.5-s0", "dual-c0.5-s0", "swap-c0.5-s0"]
     full = grid.load("configs/ablation_figures_full.py")
     assert full.purpose == "confirmation"
     assert not set(full.seeds) & set(reduced.seeds)
