@@ -164,7 +164,7 @@ def test_a_cell_is_trained_without_the_held_out_activities_and_tested_on_all(
     assert 0 < result.attention["rollout"]["area"] < 1
     # A list needs neither data nor shards.
     again = run_module("focusclip_jax", *arguments[:2], "--list", cwd=tmp_path)
-    assert "1 done, 29 owed" in again.stdout
+    assert "1 done, 49 owed" in again.stdout
 
     # As a grid that has this method alone, and so nothing to beat, would report it.
     monkeypatch.chdir(tmp_path)

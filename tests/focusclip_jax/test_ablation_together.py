@@ -167,7 +167,7 @@ def test_seeds_at_once_are_as_alone_and_go_on_bit_for_bit(grid, tmp_path, monkey
     with monkeypatch.context() as patch:
         Watched(patch, stop_at=5)
         assert trained(grid, stopped, 2).startswith("Stopped and saved: 2 of 2 cells are owed")
-    one, other = sorted(stopped.glob("runs/*"))
+    one, other = sorted(stopped.glob("runs/dual-*"))
     assert [Checkpoints(root / "checkpoints").steps() for root in (one, other)] == [[2, 3], [2, 3]]
     (other / "checkpoints/3" / MANIFEST).unlink()
     capsys.readouterr()
