@@ -157,30 +157,37 @@ def widest(grid: Grid, data: Gathered) -> float:
     return max(widths, default=math.inf)
 
 
-def helps(grid: Grid, data: Gathered, method: str, over: Comparison, group: str) -> bool:
+def unbeaten(grid: Grid, data: Gathered, method: str, over: Comparison, group: str) -> list[str]:
+    """The rivals that the method does not beat; none are left where it helps."""
     measure = f"{grid.experiment.reading.primary}/{group}"
-    return all(difference(data, method, rival, over, measure).low > 0 for rival in rivals(grid))
+    return [rival for rival in rivals(grid) if difference(data, method, rival, over, measure).low <= 0]
 
 
 def verdicts(grid: Grid, data: Gathered) -> str:
-    """One sentence for each method with a claim, condition and group; and what none of them is."""
+    """The rule as a table of claims, conditions and groups; and what the grid cannot say."""
     if not data.used:
         return "No seed is complete yet: there is nothing to compare."
     reading = grid.experiment.reading
-    lines = []
+    rows = []
     for over in data.comparisons:
         for method in claims(grid):
-            for group in reading.decisive:
-                beaten = "beats" if helps(grid, data, method, over, group) else "does not beat"
-                lines.append(
-                    f"- {method}, {over.title}, {reading.groups[group].title}: {beaten} "
-                    f"{_listed(rivals(grid))} ({over.repetitions}, lower bounds of 95 % intervals)."
-                )
+            left = [unbeaten(grid, data, method, over, group) for group in reading.decisive]
+            rows.append([method, f"{over.title} ({over.repetitions})", *(_verdict(grid, n) for n in left)])
+    parts = [
+        f"Does it beat {_listed(rivals(grid))}? Yes if the 95 % intervals of all differences lie above 0.",
+        _table(["claim", "where", *(reading.groups[group].title for group in reading.decisive)], rows),
+    ]
     if grid.purpose == "selection":
-        lines.append(f"- This grid is for choosing: its {reading.chosen_by} confirm nothing.")
+        parts.append(f"This grid is for choosing: its {reading.chosen_by} confirm nothing.")
     if not any(method.compute_of for method in grid.methods.values()):
-        lines.append("- CLIP at equal compute is not in this grid, so it cannot say that focus helps.")
-    return "\n".join(lines)
+        parts.append("CLIP at equal compute is not in this grid, so it cannot say that focus helps.")
+    return "\n\n".join(parts)
+
+
+def _verdict(grid: Grid, left: list[str]) -> str:
+    if not left:
+        return "**yes**"
+    return "no, none of them" if left == rivals(grid) else f"no, not {_listed(left, 'or')}"
 
 
 def write(grid: Grid, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -340,8 +347,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+def _listed(names: Sequence[str], last: str = "and") -> str:
+    return ", ".join(names[:-1]) + (f" {last} " if len(names) > 1 else "") + names[-1]
 
 
 def _capital(title: str) -> str:

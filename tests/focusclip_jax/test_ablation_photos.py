@@ -280,9 +280,9 @@ def test_an_image_is_paired_with_itself_in_every_partition(shipped, tmp_path):
         np.testing.assert_array_equal((~np.isnan(part)).sum(axis=1), asked)
     assert data.groups == ["seen", "unseen", "mixed"]  # no faces were there
     said = report.verdicts(photos, data)
-    sentence = "{}, partitions 0, 1, 2, 3 and 4, seen activities: {} clip-equal-compute and shuffled (5 part"
-    assert sentence.format("focusclip", "beats") in said
-    assert sentence.format("swap", "does not beat") in said
+    where = "partitions 0, 1, 2, 3 and 4 (5 partitions)"
+    assert f"| focusclip | {where} | **yes** | **yes** |" in said
+    assert f"| swap | {where} | no, none of them | no, none of them |" in said
     assert "This grid is for choosing" in said
 
 
