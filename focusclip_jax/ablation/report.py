@@ -84,6 +84,10 @@ class Gathered:
     def of(self, method: str, over: Comparison) -> list[Result]:
         return [self.cells[method, c, seed] for c in over.conditions for seed in self.used[c]]
 
+    def number(self, over: Comparison) -> int:
+        """R."""
+        return len(over.conditions) if len(over.conditions) > 1 else len(self.used[over.conditions[0]])
+
     def stack(self, method: str, over: Comparison, measure: str) -> np.ndarray:
         """(R, N) in [0, 1]; NaN where a repetition did not ask about an image."""
         rows = [
@@ -168,15 +172,19 @@ def verdicts(grid: Grid, data: Gathered) -> str:
     if not data.used:
         return "No seed is complete yet: there is nothing to compare."
     reading = grid.experiment.reading
-    rows = []
+    rows, parts = [], []
     for over in data.comparisons:
+        if data.number(over) == 1:
+            parts.append(f"{_capital(over.title)}: {over.repetitions} has no interval and no verdict.")
+            continue
         for method in claims(grid):
             left = [unbeaten(grid, data, method, over, group) for group in reading.decisive]
             rows.append([method, f"{over.title} ({over.repetitions})", *(_verdict(grid, n) for n in left)])
-    parts = [
-        f"Does it beat {_listed(rivals(grid))}? Yes if the 95 % intervals of all differences lie above 0.",
-        _table(["claim", "where", *(reading.groups[group].title for group in reading.decisive)], rows),
-    ]
+    if rows:
+        parts += [
+            f"Does it beat {_listed(rivals(grid))}? Yes if all 95 % intervals of the difference are above 0.",
+            _table(["claim", "where", *(reading.groups[group].title for group in reading.decisive)], rows),
+        ]
     if grid.purpose == "selection":
         parts.append(f"This grid is for choosing: its {reading.chosen_by} confirm nothing.")
     if not any(method.compute_of for method in grid.methods.values()):

@@ -278,6 +278,14 @@ def test_focus_helps_only_if_it_beats_every_control(tmp_path, control, verdict):
     assert f"| dual | background correlation 0.5 (3 seeds) | {verdict} | {verdict} |" in said
 
 
+def test_one_seed_has_no_verdict(tmp_path):
+    experiment = small_grid()
+    write_all(experiment, tmp_path, {"clip": 0.2, "equal": 0.3, "dual": 0.9, "control": 0.3}, (0,))
+    said = report.verdicts(experiment, report.gather(experiment, tmp_path))
+    assert said.startswith("Background correlation 0.5: 1 seed has no interval and no verdict.")
+    assert "Does it beat" not in said
+
+
 def test_the_report_is_made_from_the_files_alone(tmp_path):
     experiment = small_grid()
     write_all(experiment, tmp_path, {"clip": 0.2, "equal": 0.3, "dual": 0.4, "control": 0.3}, (0, 1, 2, 3))
