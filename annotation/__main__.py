@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from annotation.errors import UserError
+from annotation.errors import UserError, reader_is_gone
 from annotation.verbs import batch, check_dataset, describe, export, import_captions, pack, stats, view
 
 VERBS = (check_dataset, describe, batch, import_captions, export, pack, stats, view)
@@ -16,10 +16,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         args.run(args)
-    except (
-        UserError,
-        OSError,
-    ) as error:  # an OSError names its file: a full disk, a folder that is closed to us
+        sys.stdout.flush()
+    except (UserError, OSError) as error:  # an OSError names its file: a full disk, a folder closed to us
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            return 141  # as a shell says it of a program that SIGPIPE ended
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import focusclip_jax
+from annotation.errors import reader_is_gone
 from focusclip_jax.errors import UserError
 
 HELP = """\
@@ -96,7 +97,10 @@ def run(verb: str, arguments: list[str]) -> int:
     """`main` as a program: an error is one sentence on stderr; returns the exit status."""
     try:
         main(verb, arguments)
+        sys.stdout.flush()
     except (UserError, OSError) as error:  # an OSError names its file: a full disk, a folder that is gone
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            return 141  # as a shell says it of a program that SIGPIPE ended
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

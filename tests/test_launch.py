@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,23 @@ def test_import_and_export_say_what_they_lack(arguments, sentence, monkeypatch):
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith(sentence)
     assert not (REPOSITORY / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["focusclip_jax", "ablate", "--config=configs/ablation_figures_full.py", "--list"],
+        ["annotation", "check-dataset", "--data-dir=tests"],
+    ],
+    ids=["focusclip_jax", "annotation"],
+)
+def test_a_reader_that_has_seen_enough_is_no_error(arguments, run_module):
+    """`| head` closes its end of the pipe."""
+    program = run_module(*arguments, wait=False)
+    program.stdout.close()
+    said = program.stderr.read()  # at most a progress bar
+    assert program.wait() == 141
+    assert not re.search("error|exception|traceback", said, re.IGNORECASE)
 
 
 @pytest.mark.parametrize("verb", ["describe", "pack"])
