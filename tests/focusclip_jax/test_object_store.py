@@ -1,7 +1,10 @@
 """Shards in a bucket, over the wire: the services' own protocols, latency, faults and refusals."""
 
+import functools
+import os
 import pathlib
 import pickle
+import subprocess
 import sys
 import threading
 
@@ -17,6 +20,8 @@ from focusclip_jax.data.shards import Shards
 from focusclip_jax.data.text import Tokenizer, TokenTable
 from focusclip_jax.errors import UserError
 from focusclip_jax.run import check_inputs
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 obstore = pytest.importorskip("obstore", reason="the package obstore (extra `bucket`) is not here")
 
@@ -37,15 +42,23 @@ def folder(pack, row):
 
 @pytest.fixture(params=["s3", "gs"])
 def served(request, folder, tmp_path, monkeypatch):
-    """The folder as a bucket of each service; a listing comes in pages of four names."""
+    """The folder as a bucket of each service; a listing comes in pages of four names.
+
+    The variables of its environment are given to the library directly. Set in this process they may crash it:
+    a variable more moves the C environment, in which libjpeg looks for JPEGMEM at each picture, and for some
+    0.1 s after a test threads of the loader still decode what they were asked to keep ready.
+    """
     with serving(folder.parent, page=4) as bucket:
         key_file = tmp_path / "key"
         key_file.mkdir()
-        of_service = {"s3": s3_environment(bucket), "gs": gcs_environment(bucket, key_file)}[request.param]
-        for name, value in of_service.items():
-            monkeypatch.setenv(name, value)
+        variables = {"s3": s3_environment(bucket), "gs": gcs_environment(bucket, key_file)}[request.param]
+        options = {
+            "config": {name: value for name, value in variables.items() if name != "AWS_ALLOW_HTTP"},
+            "client_options": {"allow_http": True},
+        }
+        monkeypatch.setattr(obstore.store, "from_url", functools.partial(obstore.store.from_url, **options))
         monkeypatch.setitem(buckets.RETRY["backoff"], "init_backoff", buckets.datetime.timedelta(0, 0, 1000))
-        bucket.address = f"{request.param}://photos/shards"
+        bucket.address, bucket.environment = f"{request.param}://photos/shards", variables
         yield bucket
 
 
@@ -71,6 +84,24 @@ def test_a_bucket_gives_the_examples_fingerprint_and_batches_of_the_folder(serve
             np.testing.assert_array_equal(one[name], other[name])
     for stream in streams:
         stream.close()
+
+
+def test_address_and_key_are_taken_from_the_environment(served, folder):
+    program = (
+        "import sys; from focusclip_jax.data.shards import Shards;"
+        "print(Shards.open(sys.argv[1]).fingerprint())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, served.address],
+        cwd=REPOSITORY,
+        env={**os.environ, **served.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == Shards.open(folder).fingerprint(), done.stderr
+    signed = served.address.startswith("s3")
+    assert all(KEY in given if signed else not given for given in served.authorised)
 
 
 def test_the_start_is_one_listing_and_one_request_an_index_and_a_record_is_one_request(served):
