@@ -2,7 +2,7 @@
 
     ./launch.sh ablate --config=configs/ablation_figures_long.py --together=3
 
-Hardware: any; a cell takes 4 to 6 minutes on one CPU core, and there are 18.
+Hardware: any; a cell takes about 6 minutes on one CPU core, and there are 18.
 The confirmation grid trains 500 steps, from which accuracies still rise steeply. These 2,000 are on people,
 styles and seeds of the selection, so what they say is a sign and confirms nothing.
 """
