@@ -16,7 +16,7 @@ def reader_is_gone() -> bool:
     """
     output = select.poll()
     output.register(sys.stdout.fileno(), 0)
-    gone = any(event & select.POLLERR for _, event in output.poll(0))
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
     if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return gone
